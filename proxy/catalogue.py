@@ -1,0 +1,58 @@
+"""The profiles at hand: those that come with Paraf, and those of the operator's own folders, which win."""
+
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+from proxy.errors import ConfigError, Finding
+from proxy.shape import Anything, did_you_mean
+from proxy.signing.profile import Profile
+from proxy.signing.vocabulary import read_profile
+from proxy.source import Mapping as Node
+from proxy.source import Report, Scalar, Source, overlay, parse
+
+SUFFIX = ".yaml"
+
+
+class Catalogue:
+    def __init__(self, folders: Iterable[Path] = ()) -> None:
+        self._folders = tuple(folders)
+        self._read: dict[str, Profile] = {}
+
+    @cached_property
+    def _files(self) -> Mapping[str, Traversable]:
+        packaged = resources.files("proxy.providers").iterdir()
+        own = (file for folder in self._folders for file in sorted(folder.iterdir()))
+        return {file.name.removesuffix(SUFFIX): file for file in (*packaged, *own) if file.name.endswith(SUFFIX)}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(sorted(self._files))
+
+    def profile(self, name: str) -> Profile:
+        """Raises KeyError for a name that no file has, ConfigError for a file with mistakes."""
+        if name not in self._read:
+            self._read[name] = read_profile(name, self._laid_out(name, ()))
+        return self._read[name]
+
+    def laid_out(self, name: str) -> Any:
+        """The file with all that it extends, as plain values."""
+        source = self._laid_out(name, ())
+        return Anything().read(source.root, (), Report(source.file))
+
+    def _laid_out(self, name: str, below: tuple[str, ...]) -> Source:
+        """A file over the one that it extends, and so on."""
+        source = parse(self._files[name].read_text(encoding="utf-8"), self._files[name].name)
+        if not isinstance(source.root, Node):
+            raise ConfigError([Finding(source.file, 1, 1, "(file)", "must be a mapping")])
+        parent = source.root.get("extends")
+        if not isinstance(parent, Scalar):
+            return source
+        if parent.text in (*below, name) or parent.text not in self._files:
+            others = set(self._files) - {*below, name}
+            raise ConfigError([source.finding(("extends",), f"no such profile{did_you_mean(parent.text, others)}")])
+        base = self._laid_out(parent.text, (*below, name)).root
+        return Source(source.file, overlay(base, source.root)) if isinstance(base, Node) else source

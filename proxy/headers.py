@@ -1,0 +1,107 @@
+"""Which of the caller's headers go on to the provider, and which of the provider's go back.
+
+Names are compared folded (`X_SIGNATURE`, `X.Signature` and `x-signature` are one): some servers fold them so, and
+then a look-alike would shadow what Paraf signs.
+"""
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from proxy.errors import ProxyError
+from proxy.model import Headers
+
+HOP_BY_HOP: Final = frozenset(
+    """connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer trailers
+    transfer-encoding upgrade http2-settings""".split()
+)
+"""RFC 9110 section 7.6.1, with what older and newer clients send beside it."""
+
+_ENDS_HERE: Final = HOP_BY_HOP | frozenset(
+    """authorization expect host content-length
+    forwarded via x-real-ip x-client-ip x-cluster-client-ip true-client-ip cf-connecting-ip fastly-client-ip
+    traceparent tracestate baggage b3 x-request-id x-ot-span-context x-amzn-trace-id x-cloud-trace-context
+    uber-trace-id x-http-method x-http-method-override x-method-override x-original-url x-rewrite-url""".split()
+)
+"""Beside hop-by-hop: credentials, framing, what proxies and meshes add, and what would make the provider act on
+another method or path than was matched and signed."""
+_ENDS_HERE_BY_PREFIX: Final = ("x-forwarded-", "x-envoy-", "x-b3-", "x-datadog-", "x-istio-", "l5d-", "x-paraf-")
+_DIGESTS: Final = frozenset({"digest", "content-digest", "content-md5", "repr-digest"})
+_NOT_NOMINATED: Final = frozenset({"content-type", "content-encoding", "content-language", "accept-encoding"})
+"""`Connection: content-type` cannot take these away: they say what the body is."""
+
+
+@lru_cache(maxsize=4096)
+def fold(name: str) -> str:
+    """Lower case, every character that is no letter or digit a dash."""
+    return re.sub(r"[^a-z0-9]", "-", name.lower())
+
+
+@lru_cache(maxsize=4096)
+def _ends_here(folded: str) -> bool:
+    return folded in _ENDS_HERE or folded.startswith(_ENDS_HERE_BY_PREFIX)
+
+
+@dataclass(frozen=True, slots=True)
+class Strip:
+    """What a route's profile adds to the rules above. Folded names.
+
+    `owned`: headers that Paraf sets; nothing of the caller's under such a name passes.
+    `single`: headers that the caller may send in the exact spelling and once, instead of Paraf.
+    """
+
+    owned: frozenset[str]
+    single: frozenset[str]
+
+    def keep(self, headers: Headers, *, body_changes: bool) -> Headers:
+        """The caller's headers that go on. Raises `bad_request` when a header of `single` stands twice."""
+        nominated = _nominated(headers) - _NOT_NOMINATED
+        kept: list[tuple[str, str]] = []
+        seen: set[str] = set()
+        for name, value in headers:
+            folded = fold(name)
+            if _ends_here(folded) or folded in self.owned or folded in nominated:
+                continue
+            if body_changes and folded in _DIGESTS:
+                continue
+            if folded in self.single:
+                if name.lower() != folded or not value:
+                    continue
+                if folded in seen:
+                    raise ProxyError("bad_request", "a header of which the provider wants one is sent twice")
+                seen.add(folded)
+            kept.append((name, _coding(value)) if folded == "accept-encoding" else (name, value))
+        return tuple(kept)
+
+
+def value_of(headers: Headers, name: str) -> str | None:
+    """The first value under `name`, any case."""
+    wanted = name.lower()
+    return next((value for key, value in headers if key.lower() == wanted), None)
+
+
+def answer_headers(headers: Headers) -> Headers:
+    """The provider's headers that go back: no hop-by-hop ones, none that look like Paraf's own."""
+    nominated = _nominated(headers) - _NOT_NOMINATED - {"content-length", "date"}
+    return tuple(
+        (name, value)
+        for name, value in headers
+        if (folded := fold(name)) not in HOP_BY_HOP and folded not in nominated and not folded.startswith("x-paraf-")
+    )
+
+
+def _nominated(headers: Headers) -> frozenset[str]:
+    lists = [value for name, value in headers if fold(name) == "connection"]
+    return frozenset(fold(name.strip()) for value in lists for name in value.split(",")) if lists else frozenset()
+
+
+def _coding(value: str) -> str:
+    """Accept-Encoding cut to what can be looked into for a provider's code: gzip, or nothing (RFC 9110 12.5.3)."""
+    offers = (offer.strip().partition(";") for offer in value.lower().split(","))
+    wants = any(name.strip() in ("gzip", "x-gzip", "*") and not _is_zero(rest) for name, _, rest in offers)
+    return "gzip" if wants else "identity"
+
+
+def _is_zero(parameters: str) -> bool:
+    return bool(re.fullmatch(r"\s*q\s*=\s*0(\.0*)?\s*", parameters))

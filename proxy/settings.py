@@ -1,0 +1,320 @@
+"""What one configuration file says, as frozen values, and how its text becomes them.
+
+Files and environment are handed in. A value that exists here is valid; all that is wrong is found in one reading.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any, Final, Literal, cast
+
+from proxy.addresses import (
+    AllowRule,
+    BaseUrl,
+    Listen,
+    TcpListen,
+    UnixListen,
+    host_name,
+    parse_admin,
+    parse_listen,
+    parse_prefix,
+)
+from proxy.crosschecks import DEFAULT_ADDRESSES, cross_check
+from proxy.errors import Finding
+from proxy.references import (
+    CredentialsShape,
+    EnvReference,
+    FileReference,
+    Inline,
+    Reference,
+    ReferenceShape,
+    inline,
+    path_of_file,
+)
+from proxy.shape import BAD, Choice, Flag, Key, Listing, Only, Parsed, Record, Table, Text, Whole, duration, size
+from proxy.source import Report, Scalar, Source, parse
+from proxy.switches import SWITCHES
+
+__all__ = [
+    "AllowRule",
+    "BaseUrl",
+    "Drain",
+    "EnvReference",
+    "FileReference",
+    "Inline",
+    "Limits",
+    "Listen",
+    "LogSettings",
+    "Reference",
+    "RouteSettings",
+    "Settings",
+    "TcpListen",
+    "Timeouts",
+    "UnixListen",
+    "json_schema",
+    "read_settings",
+    "setting_paths",
+]
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["auto", "human", "json"]
+LEVELS: Final = ("debug", "info", "warning", "error")
+FORMATS: Final = ("auto", "human", "json")
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """`auto` is human on a terminal, JSON elsewhere."""
+
+    level: LogLevel = "info"
+    format: LogFormat = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Seconds: how long listeners stay open after SIGTERM, and how long what is in flight may then take."""
+
+    delay: float = 0.0
+    timeout: float = 25.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`body` in bytes; `concurrency` and `queue` in requests."""
+
+    body: int = 1 << 20
+    concurrency: int = 256
+    queue: int = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds. `total`: from the request's arrival to the answer's head; `idle`: each pause in an answer's body."""
+
+    connect: float = 3.0
+    first_byte: float = 30.0
+    idle: float = 30.0
+    total: float = 60.0
+    token: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class RouteSettings:
+    """One route as written. `prefix` is "" for a route in front of everything; `allow` is empty for all calls.
+
+    `hosts` is None when the file names none: then they are the environment's own. `switches` holds only what the
+    route sets otherwise than its profile.
+    """
+
+    name: str
+    provider: str
+    environment: str | None
+    credentials: Mapping[str, Reference]
+    prefix: str
+    hosts: tuple[str, ...] | None
+    upstream: BaseUrl | None
+    token_upstream: BaseUrl | None
+    allow: tuple[AllowRule, ...]
+    limits: Limits
+    timeouts: Timeouts
+    switches: Mapping[str, Any]
+    allow_small_keys: bool
+    tls_ca: Reference | None
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """A whole file. `admin` is None when it is off; `profiles` are folders as written."""
+
+    listen: tuple[Listen, ...]
+    admin: Listen | None
+    log: LogSettings
+    allowed_hosts: tuple[str, ...]
+    drain: Drain
+    strict_permissions: bool
+    profiles: tuple[str, ...]
+    routes: tuple[RouteSettings, ...]
+    source: Source
+    version: int = 1
+    store: str = "memory"
+    workers: int = 1
+
+
+LATER: Final = frozenset("control control_token store_key trace ca".split())
+LATER_IN_ROUTE: Final = frozenset(
+    "mode intercept token_standin caller_token refusals allow_private egress_proxy pool circuit".split()
+)
+LATER_IN_TLS: Final = frozenset("client_cert client_key sni min_version".split())
+"""Keys of the contract that come in later versions. They are no part of the schema."""
+
+
+def _given(noun: Callable[..., Any]) -> Callable[..., Any]:
+    """Defaults stand once, in the noun: what the file does not say is not handed over."""
+    return lambda **parts: noun(**{name: part for name, part in parts.items() if part is not None})
+
+
+def _limits(body: float | None, **counts: int | None) -> Limits:
+    return cast("Limits", _given(Limits)(body=None if body is None else int(body), **counts))
+
+
+LOG: Final = Record(
+    {
+        "level": Key(Choice(LEVELS), "least severity that is logged"),
+        "format": Key(Choice(FORMATS), "auto is human on a terminal, json elsewhere"),
+    },
+    _given(LogSettings),
+)
+DRAIN: Final = Record(
+    {
+        "delay": Key(duration(0), "how long listeners stay open after SIGTERM"),
+        "timeout": Key(duration(0), "how long requests in flight may take after that"),
+    },
+    _given(Drain),
+)
+LIMITS: Final = Record(
+    {
+        "body": Key(size(), "largest request body"),
+        "concurrency": Key(Whole(1, 100_000), "most requests in flight to the provider"),
+        "queue": Key(Whole(0, 1_000_000), "most requests that wait for their turn"),
+    },
+    _limits,
+)
+TIMEOUTS: Final = Record(
+    {
+        "connect": Key(duration(), "to connect, TLS included"),
+        "first_byte": Key(duration(), "from the sent request to the answer's head"),
+        "idle": Key(duration(), "each pause in an answer's body"),
+        "total": Key(duration(), "from the request's arrival to the answer's head"),
+        "token": Key(duration(), "to fetch a token, and to wait for one"),
+    },
+    _given(Timeouts),
+)
+HOSTS: Final = Listing(Parsed(host_name, "a host name"))
+BASE_URL: Final = Parsed(BaseUrl.parse, "a URL such as https://api.example.com")
+ALLOW: Final = Listing(Parsed(AllowRule.parse, "a method and a path such as POST /orders/**"), least=1)
+SECRET: Final = ReferenceShape(passphrase=ReferenceShape())
+INLINE_SECRET: Final = ReferenceShape(inline, ReferenceShape(inline))
+CA: Final = ReferenceShape(path_of_file)
+
+
+def _route(secret: ReferenceShape) -> Record:
+    return Record(
+        {
+            "provider": Key(Text(), "the profile: `paraf providers` lists them", required=True),
+            "environment": Key(Text(), "the provider's hosts to use; optional when upstream is given"),
+            "credentials": Key(CredentialsShape(secret), "references to what the profile asks for", required=True),
+            "prefix": Key(Parsed(parse_prefix, "a path such as /doku"), "what callers put in front; default: the name"),
+            "hosts": Key(HOSTS, "hosts that select this route; default: the environment's own"),
+            "upstream": Key(BASE_URL, "override of the environment's API base"),
+            "token_upstream": Key(BASE_URL, "override of the token base; default: upstream if that is given"),
+            "allow": Key(ALLOW, "calls that may pass; default: all under the base", ()),
+            "limits": Key(LIMITS, "bounds of what is held", Limits()),
+            "timeouts": Key(TIMEOUTS, "bounds of waiting", Timeouts()),
+            "allow_small_keys": Key(Flag(), "take RSA keys of fewer than 2048 bit", default=False),
+            "tls": Key(
+                Record({"ca": Key(CA, "PEM file of authorities to trust instead of the system's")}, later=LATER_IN_TLS),
+                "TLS to the provider",
+                {"ca": None},
+            ),
+            **SWITCHES,
+        },
+        later=LATER_IN_ROUTE,
+    )
+
+
+def _file(secret: ReferenceShape) -> Record:
+    return Record(
+        {
+            "version": Key(Only(1), "write version: 1, the version of this format", required=True),
+            "listen": Key(
+                Listing(Parsed(parse_listen, "HOST:PORT or unix:/PATH"), single=True, least=1),
+                "where callers connect",
+                (parse_listen(DEFAULT_ADDRESSES["listen"]),),
+            ),
+            "admin": Key(
+                Parsed(parse_admin, "HOST:PORT, unix:/PATH or off"),
+                "probes and metrics",
+                parse_listen(DEFAULT_ADDRESSES["admin"]),
+            ),
+            "store": Key(Only("memory", r"file://.*|rediss?://.*|unix:.*"), "where tokens are kept", "memory"),
+            "workers": Key(Only(1, r"[1-9][0-9]*"), "processes", 1),
+            "log": Key(LOG, "what is logged, and how", LogSettings()),
+            "allowed_hosts": Key(HOSTS, "further names that a loopback listener answers to", ()),
+            "drain": Key(DRAIN, "how Paraf ends", Drain()),
+            "strict_permissions": Key(Flag(), "secrets that others can read are an error", default=False),
+            "profiles": Key(
+                Listing(Text(r"[^\x00]+", "the path of a folder")), "folders with profiles of your own", ()
+            ),
+            "routes": Key(
+                Table(_route(secret), r"[a-z0-9][a-z0-9_-]*", "small letters, digits, - and _", least=1),
+                "what callers can address, by name",
+                required=True,
+            ),
+        },
+        later=LATER,
+    )
+
+
+def _settings(source: Source, routes: dict[str, dict[str, Any]], **parts: Any) -> Settings:
+    made = tuple(_route_settings(name, dict(values)) for name, values in routes.items())
+    return Settings(source=source, routes=made, **parts)
+
+
+def _route_settings(name: str, values: dict[str, Any]) -> RouteSettings:
+    switches = {key: value for key in SWITCHES if (value := values.pop(key)) is not None}
+    prefix = values.pop("prefix")
+    return RouteSettings(
+        name=name,
+        prefix=f"/{name}" if prefix is None else prefix,
+        credentials=MappingProxyType(values.pop("credentials")),
+        switches=MappingProxyType(switches),
+        tls_ca=values.pop("tls")["ca"],
+        **values,
+    )
+
+
+def _log_level(environ: Mapping[str, str], report: Report) -> LogLevel | None:
+    """PARAF_LOG_LEVEL, which wins over the file; empty is as if it were not set."""
+    text = environ.get("PARAF_LOG_LEVEL", "")
+    variable = Scalar(text, line=1, column=1, file="PARAF_LOG_LEVEL")
+    read = Choice(LEVELS).read(variable, ("log", "level"), report) if text else None
+    return None if read is BAD else cast("LogLevel | None", read)
+
+
+def read_settings(
+    text: str, file: str, *, environ: Mapping[str, str], allow_inline_secrets: bool = False
+) -> tuple[Settings, list[Finding]]:
+    """The settings and what to warn of. Raises ConfigError with every finding, sorted."""
+    source = parse(text, file)
+    report = Report(file)
+    read = _file(INLINE_SECRET if allow_inline_secrets else SECRET).read(source.root, (), report)
+    cross_check(source.root, report)
+    level = _log_level(environ, report)
+    report.raise_if_failed()
+    settings = _settings(source, **read)
+    log = replace(settings.log, level=level) if level else settings.log
+    return replace(settings, log=log), sorted(report.findings)
+
+
+def json_schema() -> dict[str, Any]:
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Configuration of Paraf",
+        **_file(SECRET).schema(),
+        "$defs": {"reference": SECRET.definition(), "passphrase": ReferenceShape().definition()},
+    }
+
+
+def setting_paths() -> list[str]:
+    """Every key that a file may hold, dotted: `routes.*.limits.body`."""
+    return list(dict.fromkeys(_paths(json_schema(), ())))
+
+
+def _paths(schema: dict[str, Any], above: tuple[str, ...]) -> Iterator[str]:
+    for name, below in schema.get("properties", {}).items():
+        yield ".".join((*above, name))
+        yield from _paths(below, (*above, name))
+    for part in schema.get("anyOf", ()):
+        yield from _paths(part, above)
+    if isinstance(free := schema.get("additionalProperties"), dict):
+        yield from _paths(free, (*above, "*"))

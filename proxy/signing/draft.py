@@ -1,0 +1,63 @@
+"""What lacks nothing but its signatures: the demands to answer, and the request that they complete.
+
+Only `Draft.seal` makes a SignedRequest that may leave. Keys answer demands wherever they live.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from proxy.model import Headers, ParsedKey, SignedRequest
+from proxy.signing.algorithms import ALGORITHMS, ENCODINGS
+from proxy.signing.binding import Values
+from proxy.signing.profile import Signature
+from proxy.signing.template import Template
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """One signature to be made: HMAC with the key itself, RSA with the private key of that name."""
+
+    algorithm: str
+    key: bytes | str = field(repr=False)
+    message: bytes = field(repr=False)
+
+    def answer(self, private_keys: Mapping[str, ParsedKey]) -> bytes:
+        key = private_keys[self.key] if isinstance(self.key, str) else self.key
+        return ALGORITHMS[self.algorithm](key, self.message)
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A request that lacks nothing but its signatures; `demands` stand in the order of `headers_due`."""
+
+    request: SignedRequest
+    demands: tuple[Demand, ...]
+    headers_due: tuple[tuple[str, str, str], ...]
+    """Header, prefix and encoding of each signature."""
+
+    def seal(self, signatures: Sequence[bytes]) -> SignedRequest:
+        made = tuple(
+            (header, prefix + ENCODINGS[encoding](raw).decode())
+            for (header, prefix, encoding), raw in zip(self.headers_due, signatures, strict=True)
+        )
+        unsigned = self.request
+        return SignedRequest(unsigned.method, unsigned.url, unsigned.headers + made, unsigned.body)
+
+
+def rendered(headers: Sequence[tuple[str, Template]], values: Values) -> Headers:
+    return tuple((name, template.render(values).decode()) for name, template in headers)
+
+
+def demands(signatures: Sequence[Signature], values: Values) -> tuple[Demand, ...]:
+    return tuple(
+        Demand(
+            signature.algorithm,
+            signature.key if isinstance(signature.key, str) else signature.key.render(values),
+            signature.string.render(values),
+        )
+        for signature in signatures
+    )
+
+
+def headers_due(signatures: Sequence[Signature]) -> tuple[tuple[str, str, str], ...]:
+    return tuple((signature.header, signature.prefix, signature.encoding) for signature in signatures)

@@ -1,0 +1,125 @@
+"""The token call of an account: what is sent, and what is read from the answer."""
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from proxy.errors import TokenFault
+from proxy.model import Headers, Secret, SignedRequest, Token
+from proxy.addresses import BaseUrl
+from proxy.signing.binding import Binding, Lazy, Values, timestamp
+from proxy.signing.draft import Draft, demands, headers_due, rendered
+from proxy.signing.profile import Glob, Signature, TokenAnswer, TokenCall
+from proxy.signing.refusal import digits, field_of, parsed
+from proxy.signing.template import Template
+
+MAX_ANSWER: Final = 65_536
+"""Bytes of a token answer that are read; documented tokens end at 2,048 characters."""
+_TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]{1,4096}={0,4}")
+"""RFC 6750 section 2.1, bounded: nothing else can stand in an Authorization header unchanged."""
+
+
+class Exchange:
+    """One account's token call, bound at load."""
+
+    def __init__(self, binding: Binding, call: TokenCall, base: BaseUrl) -> None:
+        self.url = base.text + call.path
+        self._call = call
+        self._headers = binding.headers(call.headers)
+        self._signatures: Sequence[Signature] = tuple(binding.signature(each) for each in call.signatures)
+        time = timestamp(call.timestamp or binding.switches["timestamp"], binding.profile.zone)
+        self._lazy: dict[str, Lazy] = {"timestamp": time, **binding.lazy}
+        self._known = binding.known
+        self._code_field = binding.profile.code_field
+
+    def draft(self, now_ms: int) -> Draft:
+        values = Values({**self._known, "now": b"%d" % now_ms}, self._lazy)
+        headers = rendered(self._headers, values)
+        request = SignedRequest(self._call.method, self.url, headers, self._body(values))
+        return Draft(request, demands(self._signatures, values), headers_due(self._signatures))
+
+    def _body(self, values: Values) -> bytes:
+        if self._call.json is not None:
+            return json.dumps(_filled(self._call.json, values), separators=(",", ":"), ensure_ascii=False).encode()
+        if self._call.form is not None:
+            return urlencode({name: each.render(values) for name, each in self._call.form.items()}).encode()
+        return b""
+
+    def read(self, status: int, headers: Headers, body: bytes, *, now_ms: int, started: float) -> Token:
+        """The token of an answer. Raises TokenFault.
+
+        `now_ms`: wall clock at the answer. `started`: monotonic seconds when the call was sent; a life is counted from
+        there, so that it ends here no later than at the provider.
+        """
+        answer = parsed(body)
+        self._require_success(status, headers, answer)
+        told = self._call.answer
+        value = field_of(answer, told.token)
+        kind = field_of(answer, told.type) if told.type else None
+        if not isinstance(value, str) or not _TOKEN.fullmatch(value) or not _is_bearer(kind):
+            raise TokenFault("malformed", provider_status=status)
+        life_ms = min(_life_ms(told, answer, now_ms), int(self._call.max_life * 1000))
+        if life_ms <= 0:
+            raise TokenFault("token_expired_on_arrival", provider_status=status)
+        return Token(Secret(value), now_ms + life_ms, started + life_ms / 1000)
+
+    def _require_success(self, status: int, headers: Headers, answer: Any) -> None:
+        told = self._call.answer
+        code = digits(field_of(answer, self._code_field)) if self._code_field else None
+        if status >= 500 or status in (408, 429):
+            raise TokenFault("upstream", provider_status=status, provider_code=code, retry_after=retry_after(headers))
+        says_no = any(_matches(answer, path, glob) for path, glob in told.refused.items())
+        unlike = any(
+            field_of(answer, path) is not None and not _matches(answer, path, glob)
+            for path, glob in told.success.items()
+        )
+        if 400 <= status < 500 or says_no or unlike:
+            raise TokenFault("rejected", provider_status=status, provider_code=code, retry_after=retry_after(headers))
+        if not 200 <= status < 300 or not isinstance(answer, dict):
+            raise TokenFault("malformed", provider_status=status)
+
+
+def _filled(value: Any, values: Mapping[str, bytes]) -> Any:
+    if isinstance(value, Template):
+        return value.render(values).decode()
+    if isinstance(value, dict):
+        return {name: _filled(member, values) for name, member in value.items()}
+    if isinstance(value, list):
+        return [_filled(member, values) for member in value]
+    return value
+
+
+def _matches(answer: Any, path: str, glob: Glob) -> bool:
+    found = field_of(answer, path)
+    return isinstance(found, str | int) and bool(glob.matches(str(found)))
+
+
+def _is_bearer(kind: Any) -> bool:
+    """An answer without a type is one of Bearer tokens; a type that we do not know is not guessed at."""
+    return kind is None or (isinstance(kind, str) and kind.lower() == "bearer")
+
+
+def _life_ms(told: TokenAnswer, answer: Any, now_ms: int) -> int:
+    end = _number(field_of(answer, told.expires_at_ms)) if told.expires_at_ms else None
+    if end is not None:
+        return int(end) - now_ms
+    life = _number(field_of(answer, told.lifetime)) if told.lifetime else None
+    return int(life if life is not None else told.default_lifetime) * 1000
+
+
+def _number(value: Any) -> float | None:
+    """A number, or one in quotes; anything else counts as absent."""
+    if isinstance(value, str) and re.fullmatch(r"\s*-?\d{1,15}(\.\d{1,9})?\s*", value, re.ASCII):
+        return float(value)
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and abs(value) < 1e15:
+        return value
+    return None
+
+
+def retry_after(headers: Headers) -> float | None:
+    """Retry-After in seconds (RFC 9110 section 10.2.3); its date form is not read."""
+    value = next((value.strip() for name, value in headers if name.lower() == "retry-after"), "")
+    return float(value) if re.fullmatch(r"\d{1,9}", value, re.ASCII) else None

@@ -1,0 +1,213 @@
+"""From a caller's request to what leaves: draft (the bytes to sign), then seal (with the signatures).
+
+A Signer is one route's profile, switches and credentials bound together at load. It is a function of its arguments:
+the time, the ids, the token and the signatures are handed in, so keys may live elsewhere. Body and target that were
+signed are those of the SignedRequest; nothing between here and the wire changes them.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from proxy.errors import ProxyError
+from proxy.headers import Strip, fold, value_of
+from proxy.model import Headers, SignedRequest, Token
+from proxy.routes import rule_matches
+from proxy.addresses import BaseUrl
+from proxy.signing.binding import Binding, ExternalId, Lazy, Values, timestamp
+from proxy.signing.canonical import NotJson, minify, sort_keys
+from proxy.signing.draft import Demand, Draft, demands, headers_due, rendered
+from proxy.signing.profile import Profile, Scheme, Signature
+from proxy.signing.template import Template, compile_template
+
+CANONICAL: Final[dict[str, Callable[[bytes], bytes]]] = {
+    "raw": lambda body: body,
+    "minify": minify,
+    "sorted": sort_keys,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A caller's request, stripped and with its canonical body: the same for every attempt."""
+
+    method: str
+    target: str
+    headers: Headers = field(repr=False)
+    raw_body: bytes = field(repr=False)
+    canonical_body: bytes = field(repr=False)
+    body: bytes = field(repr=False)
+    """What is sent: the canonical body or the caller's."""
+    scheme: "BoundScheme" = field(repr=False)
+    external_id: str | None
+    """The caller's own, if it sent one."""
+
+
+@dataclass(frozen=True, slots=True)
+class BoundScheme:
+    token: bool
+    set: tuple[tuple[str, Template], ...] = field(repr=False)
+    default: tuple[tuple[str, Template], ...] = field(repr=False)
+    signatures: tuple[Signature, ...] = field(repr=False)
+    strip: Strip
+    header_names: tuple[str, ...]
+    """Names that templates of this scheme read as `{header.NAME}`."""
+
+
+class Signer:
+    """One route's way from a caller's request to a draft."""
+
+    def __init__(self, binding: Binding, base: BaseUrl) -> None:
+        switches, profile = binding.switches, binding.profile
+        self.external_id: ExternalId | None = switches["external_id"]
+        self._binding = binding
+        self._base = base
+        self._endpoint = _endpoint(switches, profile, base)
+        self._canonical = CANONICAL[switches["canonical"]]
+        self._reject = switches["invalid_json"] == "reject"
+        self._send_canonical = switches["forward"] == "canonical"
+        self._method = str.upper if switches["method_case"] == "upper" else str.lower
+        lazy: dict[str, Lazy] = {
+            "timestamp": timestamp(switches["timestamp"], profile.zone),
+            "authorization": lambda values: b"Bearer " + values["token"],
+        }
+        self._lazy = lazy | dict(binding.lazy)
+        self._default = self._bound(switches["signature"])
+        self._rules = tuple((rule.call, self._bound(rule.scheme)) for rule in profile.rules)
+
+    @property
+    def base_path(self) -> str:
+        return self._base.path
+
+    def admit(self, method: str, target: str, headers: Headers, body: bytes) -> Call:
+        """Strip and canonicalise. `target`: the provider's, base path and all. Raises `bad_request`."""
+        below = target[len(self._base.path) :] or "/"
+        scheme = next((bound for rule, bound in self._rules if rule_matches(rule, method, below)), self._default)
+        canonical = self._canonical_body(body)
+        sent = canonical if self._send_canonical else body
+        kept = scheme.strip.keep(headers, body_changes=sent != body)
+        external_id = value_of(kept, self.external_id.header) if self.external_id else None
+        return Call(method, target, kept, body, canonical, sent, scheme, external_id)
+
+    def draft(self, call: Call, token: Token | None, now_ms: int, external_id: str | None) -> Draft:
+        """One clock reading for header and string. `external_id`: the call's own, or one made by Paraf."""
+        given = self._given(call.method, call.target, call.raw_body, call.canonical_body, token)
+        given |= {"now": b"%d" % now_ms, "external_id": (external_id or "").encode()}
+        values = Values(given, self._lazy)
+        scheme = call.scheme
+        missing = [row for row in scheme.default if value_of(call.headers, row[0]) is None]
+        headers = call.headers + rendered(scheme.set, values) + rendered(missing, values)
+        if self.external_id and call.external_id is None and external_id is not None:
+            headers += ((self.external_id.header, external_id),)
+        values.update(_header_values(scheme.header_names, headers))
+        request = SignedRequest(call.method, self._base.origin + call.target, headers, call.body)
+        return Draft(request, demands(scheme.signatures, values), headers_due(scheme.signatures))
+
+    def callback(
+        self, name: str, method: str, target: str, headers: Headers, body: bytes, token: Token | None
+    ) -> Demand:
+        """The signature of what the provider sends: `target` is the path of the merchant's URL, the base its origin."""
+        signature = self._binding.signature(self._binding.profile.callbacks[name])
+        given = self._given(method, target, body, self._canonical_body(body), token)
+        values = Values({**given, **_header_values(_read_headers((signature,)), headers)}, self._lazy)
+        return demands((signature,), values)[0]
+
+    def _given(
+        self, method: str, target: str, raw_body: bytes, canonical_body: bytes, token: Token | None
+    ) -> dict[str, bytes]:
+        path, _, query = target.partition("?")
+        return {
+            "method": self._method(method).encode(),
+            "path": path.encode(),
+            "query": query.encode(),
+            "endpoint": self._endpoint(target).encode(),
+            "url": (self._base.origin + target).encode(),
+            "body": canonical_body,
+            "raw_body": raw_body,
+            "token": token.value.reveal().encode() if token else b"",
+        }
+
+    def _canonical_body(self, body: bytes) -> bytes:
+        if not body:
+            return body
+        try:
+            return self._canonical(body)
+        except NotJson:
+            if self._reject:
+                raise ProxyError(
+                    "bad_request", "the body is not JSON, and the route says invalid_json: reject"
+                ) from None
+            return body
+
+    def _bound(self, name: str) -> BoundScheme:
+        binding, scheme = self._binding, self._binding.profile.schemes[name]
+        extra = binding.switches.get("headers") or {"set": {}, "default": {}}
+        set_ones = {**scheme.set, **{name: compile_template(text) for name, text in extra["set"].items()}}
+        default = {**scheme.default, **{name: compile_template(text) for name, text in extra["default"].items()}}
+        taken = {fold(name) for name in set_ones}
+        default = {name: template for name, template in default.items() if fold(name) not in taken}
+        signatures = tuple(binding.signature(signature) for signature in _overridden(scheme, binding.switches))
+        strip = self._strip(scheme, set_ones, default, signatures)
+        return BoundScheme(
+            scheme.token,
+            binding.headers(set_ones),
+            binding.headers(default),
+            signatures,
+            strip,
+            _read_headers(signatures),
+        )
+
+    def _strip(
+        self, scheme: Scheme, set_ones: Mapping[str, Any], default: Mapping[str, Any], signatures: Sequence[Signature]
+    ) -> Strip:
+        """What any scheme of the profile sets is owned in every one: a rule cannot open a gap."""
+        every = self._binding.profile.schemes.values()
+        owned = {fold(name) for other in every for name in other.set}
+        owned |= {fold(signature.header) for other in every for signature in other.signatures}
+        owned |= {fold(name) for name in (*set_ones, *scheme.drop)} | {fold(each.header) for each in signatures}
+        single = {fold(name) for name in default}
+        single |= {fold(self.external_id.header)} if self.external_id else set()
+        return Strip(frozenset(owned), frozenset(single - owned))
+
+
+def _overridden(scheme: Scheme, switches: Mapping[str, Any]) -> tuple[Signature, ...]:
+    """A route's `string` and `key` stand for those of the scheme's first signature."""
+    if not scheme.signatures or not (switches.get("string") or switches.get("key")):
+        return scheme.signatures
+    first, *rest = scheme.signatures
+    string = compile_template(switches["string"]) if switches.get("string") else first.string
+    key = compile_template(switches["key"]) if switches.get("key") and isinstance(first.key, Template) else first.key
+    return (Signature(first.header, string, first.algorithm, key, first.encoding, first.prefix), *rest)
+
+
+def _header_values(names: Sequence[str], headers: Headers) -> dict[str, bytes]:
+    return {f"header.{name}": (value_of(headers, name) or "").encode() for name in names}
+
+
+def _read_headers(signatures: Sequence[Signature]) -> tuple[str, ...]:
+    keys = [signature.key.names for signature in signatures if isinstance(signature.key, Template)]
+    names = frozenset[str]().union(*keys, *(signature.string.names for signature in signatures))
+    return tuple(name.removeprefix("header.") for name in sorted(names) if name.startswith("header."))
+
+
+def _endpoint(switches: Mapping[str, Any], profile: Profile, base: BaseUrl) -> Callable[[str], str]:
+    """The part of the URL that is signed, from the raw target: never decoded, re-encoded or normalised."""
+    kind = switches["sign_path"]
+    if kind == "full_url":
+        return lambda target: base.origin + target
+    cut = (base.path if switches["strip_base_path"] else "") + profile.strip_prefix
+    added = profile.add_prefix
+
+    def endpoint(target: str) -> str:
+        path, mark, query = target.partition("?")
+        path = added + (_without(path, cut) or "/")
+        if kind == "path":
+            return path
+        return path + mark + (query if kind == "path_and_query" else "&".join(sorted(query.split("&"))))
+
+    return endpoint
+
+
+def _without(path: str, prefix: str) -> str:
+    inside = path.startswith(prefix) and path[len(prefix) :][:1] in ("", "/")
+    return path[len(prefix) :] if inside else path

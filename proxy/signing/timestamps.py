@@ -1,0 +1,43 @@
+"""Time as providers want it: cut, never rounded; fixed offsets, never the machine's zone.
+
+Jakarta has +07:00 all year.
+"""
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Final
+
+JAKARTA: Final = "+07:00"
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+TimeFormatter = Callable[[int], bytes]
+"""From epoch milliseconds to the text of a header."""
+
+
+def zone(text: str) -> timezone:
+    """`+07:00` to a fixed offset. Raises ValueError."""
+    found = re.fullmatch(r"([+-])([01][0-9]):([0-5][0-9])", text)
+    if not found:
+        raise ValueError("must be an offset such as +07:00")
+    offset = timedelta(hours=int(found[2]), minutes=int(found[3]))
+    return timezone(offset if found[1] == "+" else -offset)
+
+
+def time_formatter(name: str, offset: str = JAKARTA) -> TimeFormatter:
+    """The formatter for a time format of `switches.TIME_FORMATS`, or for `strftime:...` in the given offset."""
+    if name == "epoch_ms":
+        return lambda now_ms: b"%d" % now_ms
+    if name == "epoch_s":
+        return lambda now_ms: b"%d" % (now_ms // 1000)
+    if name.startswith("strftime:"):
+        pattern, local = name.removeprefix("strftime:"), zone(offset)
+        return lambda now_ms: _at(now_ms, local).strftime(pattern).encode()
+    _, kind, precision = name.split("_")
+    place, suffix = (UTC, "Z") if kind == "z" else (zone(offset), offset)
+    timespec = "milliseconds" if precision == "ms" else "seconds"
+    return lambda now_ms: (_at(now_ms, place).replace(tzinfo=None).isoformat(timespec=timespec) + suffix).encode()
+
+
+def _at(now_ms: int, place: timezone) -> datetime:
+    return (_EPOCH + timedelta(milliseconds=now_ms)).astimezone(place)

@@ -1,0 +1,67 @@
+"""The words that a profile and a route share: a profile sets each switch, a route may set it otherwise.
+
+What each reading means is in the README's table of switches; the evidence for the defaults in each profile.
+"""
+
+import re
+from typing import Final
+
+from proxy.shape import Choice, Flag, Key, Parsed, Record, Table, Text, Whole
+
+TIME_FORMATS: Final = ("iso_offset_s", "iso_offset_ms", "iso_z_s", "iso_z_ms", "epoch_s", "epoch_ms")
+_HEADER_NAME: Final = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
+
+
+def time_format(text: str) -> str:
+    if text in TIME_FORMATS or re.fullmatch(r"strftime:(?:[ -~])+", text):
+        return text
+    raise ValueError(f"unknown time format (known: {', '.join(TIME_FORMATS)}, strftime:...)")
+
+
+def header_table(what: str) -> Table:
+    return Table(Text(r"[ -~]*", what), _HEADER_NAME, "a header name")
+
+
+EXTERNAL_ID: Final = Record(
+    {
+        "header": Key(Text(_HEADER_NAME, "a header name"), "the header that carries it"),
+        "format": Key(Choice(("digits", "uuid")), "what Paraf makes when the caller sends none"),
+        "length": Key(Whole(8, 36), "how many digits"),
+        "prefix": Key(Text(r"[0-9A-Za-z_-]+", "letters, digits, - or _"), "text in front of what is made"),
+        "on_repeat": Key(Choice(("same", "new")), "after a refused token: the same again, or a new one"),
+    }
+)
+
+SWITCHES: Final[dict[str, Key]] = {
+    "canonical": Key(Choice(("raw", "minify", "sorted")), "the body that is digested or signed"),
+    "forward": Key(Choice(("canonical", "original")), "the body that is sent"),
+    "invalid_json": Key(Choice(("raw", "reject")), "what becomes of a body that is not JSON"),
+    "sign_path": Key(
+        Choice(("path", "path_and_query", "full_url", "sorted_query")), "the part of the URL that is signed"
+    ),
+    "strip_base_path": Key(Flag(), "leave the path of the upstream's base out of the signature"),
+    "method_case": Key(Choice(("upper", "lower")), "the method as it stands in the string-to-sign"),
+    "token_separator": Key(Text(r"[!-~]", "one character"), "between client id and time in the token's string-to-sign"),
+    "digest_for": Key(
+        Choice(("by_method", "by_body")), "whether a digest is signed: by method, or by there being a body"
+    ),
+    "timestamp": Key(
+        Parsed(time_format, "a time format"), "the form of the time, one reading for header and signature"
+    ),
+    "signature": Key(Text(r"[a-z][a-z_]*", "the name of a scheme of the profile"), "the scheme that signs calls"),
+    "string": Key(Text(), "template of the string-to-sign, instead of the scheme's own"),
+    "key": Key(Text(), "template of the HMAC key, instead of the scheme's own"),
+    "constants": Key(Table(Text(r"[ -~]+", "printable text")), "named texts for templates, such as partner_id"),
+    "headers": Key(
+        Record(
+            {
+                "set": Key(header_table("a template"), "headers that Paraf always sets", default={}),
+                "default": Key(
+                    header_table("a template"), "headers that Paraf sets when the caller sends none", default={}
+                ),
+            }
+        ),
+        "headers beside the scheme's own",
+    ),
+    "external_id": Key(EXTERNAL_ID, "the id that the provider wants to be unique in a day"),
+}
