@@ -1,0 +1,75 @@
+"""How many requests of one route are under way at once, and how many may wait for their turn."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from proxy.errors import ProxyError
+
+RETRY_AFTER: Final = 1.0
+
+
+class Gate:
+    """`concurrency` requests inside, `queue` more in line for at most `wait` seconds, first come first served.
+
+    A place that is left goes straight to the first in line, so nobody overtakes, and none is free while one waits.
+    """
+
+    def __init__(self, concurrency: int, queue: int, wait: float) -> None:
+        self._free = concurrency
+        self._queue = queue
+        self._wait = wait
+        self._line: deque[asyncio.Future[None]] = deque()
+
+    @property
+    def free(self) -> int:
+        return self._free
+
+    @property
+    def waiting(self) -> int:
+        return len(self._line)
+
+    @asynccontextmanager
+    async def entered(self) -> AsyncIterator[None]:
+        """Raises ProxyError `overloaded` when the line is full or the wait was too long."""
+        if self._free:
+            self._free -= 1
+        else:
+            await self._turn()
+        try:
+            yield
+        finally:
+            self._leave()
+
+    async def _turn(self) -> None:
+        if len(self._line) >= self._queue:
+            raise _overloaded("the line for this route is full")
+        turn = asyncio.get_running_loop().create_future()
+        self._line.append(turn)
+        try:
+            async with asyncio.timeout(self._wait):
+                await turn
+        except TimeoutError:
+            self._give_up(turn)
+            raise _overloaded("no turn came in time on this route") from None
+        except asyncio.CancelledError:
+            self._give_up(turn)
+            raise
+
+    def _give_up(self, turn: asyncio.Future[None]) -> None:
+        if turn in self._line:
+            self._line.remove(turn)
+        else:  # the place was handed over in the very moment of giving up
+            self._leave()
+
+    def _leave(self) -> None:
+        if self._line:
+            self._line.popleft().set_result(None)
+        else:
+            self._free += 1
+
+
+def _overloaded(detail: str) -> ProxyError:
+    return ProxyError("overloaded", detail, sent="no", retry_after=RETRY_AFTER)

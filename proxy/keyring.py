@@ -1,0 +1,144 @@
+"""Secrets by reference: where each lies is known to `references`, here it is fetched, once for a generation.
+
+Every refusal is a ValueError of our own words: never a part of a secret, never another library's message.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
+from proxy.keyforms import PUBLISHED_KEYS, load_private_key, spki_fingerprint
+from proxy.model import Secret
+from proxy.references import EnvReference, FileReference, Inline, Reference
+
+__all__ = ["PUBLISHED_KEYS", "Keyring", "load_private_key", "spki_fingerprint"]
+
+_MOST_BYTES: Final = 1 << 20
+"""A bundle of a few hundred authorities has 250 KB."""
+
+_TROUBLES: Final = {
+    errno.ENOENT: "does not exist",
+    errno.ENOTDIR: "does not exist",
+    errno.EISDIR: "is a folder, not a file",
+    errno.EACCES: "may not be read by this user",
+    errno.EPERM: "may not be read by this user",
+    errno.ELOOP: "is a link that leads to itself",
+}
+
+
+class Keyring:
+    """What references lead to; `base` is the folder of the configuration file.
+
+    `strict_permissions`: a secret file that others can read is refused, not only remarked on.
+    """
+
+    def __init__(self, *, strict_permissions: bool = False) -> None:
+        self._forbidden = stat.S_IWOTH | (stat.S_IROTH if strict_permissions else 0)
+        self._keys: dict[tuple[Reference, Path, bool], RSAPrivateKey] = {}
+
+    def read(self, reference: Reference, *, environ: Mapping[str, str], base: Path) -> Secret:
+        """A text secret: one newline at a file's end is not part of it, everything else is."""
+        text = _text(reference, environ, base, self._forbidden)
+        if isinstance(reference, FileReference) and text.endswith("\n"):
+            text = text.removesuffix("\n").removesuffix("\r")
+        if not text:
+            raise ValueError(f"{_place(reference, base)} is empty")
+        return Secret(text)
+
+    def private_key(
+        self, reference: Reference, *, environ: Mapping[str, str], base: Path, allow_small: bool = False
+    ) -> RSAPrivateKey:
+        """An RSA key, opened with the passphrase that the reference names."""
+        known = (reference, base, allow_small)
+        if known not in self._keys:
+            below = _passphrase(reference)
+            passphrase = self.read(below, environ=environ, base=base) if below else None
+            material = _fetched(reference, environ, base, self._forbidden)
+            self._keys[known] = load_private_key(material, passphrase, allow_small=allow_small)
+        return self._keys[known]
+
+    def authorities(self, reference: Reference, *, environ: Mapping[str, str], base: Path) -> str:
+        """PEM certificates to trust. They are no secret: others may read them, but not write."""
+        return _text(reference, environ, base, stat.S_IWOTH)
+
+    def remarks(self, reference: Reference, *, base: Path) -> list[str]:
+        """What an operator should mend, though it works: secret files that others can read."""
+        files = (each for each in (reference, _passphrase(reference)) if isinstance(each, FileReference))
+        return [remark for each in files for remark in _remarks(base / each.path)]
+
+
+def _passphrase(reference: Reference) -> Reference | None:
+    return None if isinstance(reference, Inline) else reference.passphrase
+
+
+def _remarks(path: Path) -> Iterator[str]:
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return
+    if mode & stat.S_IROTH:
+        yield f"{path} can be read by others (mode {stat.S_IMODE(mode):04o}): chmod o-rwx"
+
+
+def _fetched(reference: Reference, environ: Mapping[str, str], base: Path, forbidden: int) -> bytes:
+    match reference:
+        case Inline(value):
+            return value.reveal().encode()
+        case EnvReference(name):
+            return _variable(name, environ)
+        case FileReference(path):
+            return _file(base / path, forbidden)
+
+
+def _variable(name: str, environ: Mapping[str, str]) -> bytes:
+    value = environ.get(name)
+    if not value:
+        raise ValueError(f"environment variable {name} is {'not set' if value is None else 'empty'}")
+    return value.encode("utf-8", "surrogatepass")  # what is not UTF-8 is then refused by `_text`
+
+
+def _file(path: Path, forbidden: int) -> bytes:
+    try:
+        # A pipe without a writer would hold the start for ever.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            _refuse(path, os.fstat(descriptor).st_mode, forbidden)
+            material = file.read(_MOST_BYTES + 1)
+    except OSError as error:
+        raise ValueError(f"{path} {_TROUBLES.get(error.errno or 0, 'cannot be read')}") from None
+    if not 0 < len(material) <= _MOST_BYTES:
+        raise ValueError(f"{path} is {'over 1 MiB: no secret is that long' if material else 'empty'}")
+    return material
+
+
+def _refuse(path: Path, mode: int, forbidden: int) -> None:
+    if not stat.S_ISREG(mode):
+        raise ValueError(f"{path} is no ordinary file")
+    if mode & forbidden:
+        can = "written" if mode & stat.S_IWOTH else "read"
+        raise ValueError(f"{path} can be {can} by others (mode {stat.S_IMODE(mode):04o}): chmod o-rwx")
+
+
+def _place(reference: Reference, base: Path) -> str:
+    match reference:
+        case Inline():
+            return "the text"
+        case EnvReference(name):
+            return f"environment variable {name}"
+        case FileReference(path):
+            return str(base / path)
+
+
+def _text(reference: Reference, environ: Mapping[str, str], base: Path, forbidden: int) -> str:
+    material = _fetched(reference, environ, base, forbidden)
+    if material.startswith(b"\xef\xbb\xbf"):
+        raise ValueError(f"{_place(reference, base)} begins with a byte order mark: save it without")
+    try:
+        return material.decode()
+    except UnicodeDecodeError:
+        raise ValueError(f"{_place(reference, base)} is not text in UTF-8") from None

@@ -1,0 +1,25 @@
+"""The closed sets that metric labels and log fields are drawn from: nothing that a caller sent becomes one."""
+
+from typing import Final, Literal, get_args
+
+FetchResult = Literal["ok", "rejected", "error", "timeout"]
+AttemptReason = Literal["first", "healed", "reconnect"]
+CodeClass = Literal["ok", "token", "signature", "time", "duplicate", "permission", "provider_fault", "other"]
+
+FETCH_RESULTS: Final[tuple[FetchResult, ...]] = get_args(FetchResult)
+ATTEMPT_REASONS: Final[tuple[AttemptReason, ...]] = get_args(AttemptReason)
+CODE_CLASSES: Final[tuple[CodeClass, ...]] = get_args(CodeClass)
+
+NO_ROUTE: Final = "none"
+
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
+_STATUS_CLASSES: Final = ("none", "1xx", "2xx", "3xx", "4xx", "5xx")
+
+
+def method_label(method: str) -> str:
+    """A method is a text of the caller's choice; an unknown one is `other`."""
+    return method if method in _METHODS else "other"
+
+
+def status_class(status: int) -> str:
+    return _STATUS_CLASSES[status // 100 if 100 <= status < 600 else 0]

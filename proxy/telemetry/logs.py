@@ -1,0 +1,163 @@
+"""The log: one line for each request, JSON or for people. Nothing that a caller or provider sent stands in it."""
+
+import json
+import logging
+import os
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any, Final, Literal, TextIO, cast
+
+import structlog
+from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
+
+from proxy.model import STARS, Clock, Secret
+from proxy.telemetry.labels import method_label
+from proxy.telemetry.story import Story
+
+Format = Literal["auto", "human", "json"]
+
+_SECRET_NAME: Final = re.compile(r"(?:.*_)?(?:authorization|token|secret|signature|password|passphrase|key)")
+_COLOURS: Final = {"debug": "2", "info": "32", "warning": "33", "error": "31", "critical": "31;1"}
+
+
+def configure(
+    level: str, form: Format, stream: TextIO, clock: Clock, environ: Mapping[str, str] = os.environ
+) -> FilteringBoundLogger:
+    """A logger that writes to `stream`. `auto` writes for people on a terminal and JSON elsewhere."""
+    terminal = stream.isatty()
+    human = form == "human" or (form == "auto" and terminal)
+    render: Processor = _Human(colour=terminal and not environ.get("NO_COLOR")) if human else _json
+    logger = structlog.wrap_logger(
+        cast("WrappedLogger", _Lines(stream)),
+        processors=[_Head(clock), redact, render],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        context_class=dict,
+    )
+    return cast("FilteringBoundLogger", logger.bind())
+
+
+class RequestLog:
+    """Writes the line of a request when it is over."""
+
+    def __init__(self, logger: FilteringBoundLogger) -> None:
+        self._logger = logger
+
+    def told(self, story: Story) -> None:
+        told = {
+            "request_id": story.request_id,
+            "route": story.route,
+            "method": method_label(story.method),
+            "status": story.status,
+            "outcome": story.outcome,
+            "error": story.error,
+            "provider_status": story.provider_status,
+            "provider_code": story.provider_code,
+            "external_id": story.external_id,
+            "attempts": len(story.attempts),
+            "sent": story.sent,
+        }
+        spent = {f"{phase}_ms": round(seconds * 1000, 2) for phase, seconds in story.phases.items()}
+        self._logger.info("request", **{name: value for name, value in told.items() if value is not None}, **spent)
+
+
+def redact(_logger: WrappedLogger, _level: str, event: EventDict) -> EventDict:
+    """The last look at what is written: secrets become stars, and no value can begin a line of its own."""
+    return cast("EventDict", _safe(event))
+
+
+def _safe(value: Any) -> Any:
+    match value:
+        case None | bool() | int() | float():
+            return value
+        case str():
+            return _printable(value)
+        case Mapping():
+            return {_printable(str(name)): STARS if _secret(name) else _safe(item) for name, item in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [_safe(item) for item in value]
+        case Secret():
+            return STARS
+    # An object's own text may repeat what was sent to us, an exception's above all.
+    return type(value).__name__
+
+
+def _secret(name: object) -> bool:
+    return _SECRET_NAME.fullmatch(str(name).lower().replace("-", "_")) is not None
+
+
+def _printable(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+class _Head:
+    """What every line begins with, the time in UTC."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def __call__(self, _logger: WrappedLogger, level: str, event: EventDict) -> EventDict:
+        now = datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC)
+        timestamp = now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return {"timestamp": timestamp, "level": level, "event": event.pop("event"), **event}
+
+
+def _json(_logger: WrappedLogger, _level: str, event: EventDict) -> str:
+    return json.dumps(event)
+
+
+class _Human:
+    """`12:34:56.789 info     request route=doku status=200`; a text with blanks or quotes in it is quoted."""
+
+    def __init__(self, *, colour: bool) -> None:
+        self._colour = colour
+
+    def __call__(self, _logger: WrappedLogger, _level: str, event: EventDict) -> str:
+        time, level, what = event.pop("timestamp")[11:-1], event.pop("level"), event.pop("event")
+        shown = f"\x1b[{_COLOURS[level]}m{level:<8}\x1b[0m" if self._colour else f"{level:<8}"
+        return " ".join((time, shown, what, *(f"{name}={_word(value)}" for name, value in event.items())))
+
+
+def _word(value: object) -> str:
+    plain = isinstance(value, str) and re.fullmatch(r'[^\s"=]+', value)
+    return str(value) if plain else json.dumps(value)
+
+
+class _Lines:
+    """One write a line. A full disk or a closed pipe must not stop a payment."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def msg(self, line: str) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.write(f"{line}\n")
+            self._stream.flush()
+
+    debug = info = warning = error = critical = msg
+
+
+class _Foreign(logging.Handler):
+    """Turns a library's record into one line of ours: who, where in its code, and the type of what went wrong.
+
+    Not its message and no traceback: aiohttp puts the caller's bytes in both, asyncio whole objects.
+    """
+
+    def __init__(self, logger: FilteringBoundLogger) -> None:
+        super().__init__(logging.WARNING)
+        self._logger = logger
+
+    def emit(self, record: logging.LogRecord) -> None:
+        fault = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else None
+        self._logger.warning("library", name=record.name, at=f"{record.module}:{record.lineno}", fault=fault)
+
+
+def silence_aiohttp(logger: FilteringBoundLogger) -> None:
+    """Leads what `aiohttp` and `asyncio` would log into ours. Process-wide, as their loggers are."""
+    for name in ("aiohttp", "asyncio"):
+        theirs = logging.getLogger(name)
+        theirs.handlers[:] = [_Foreign(logger)]
+        theirs.propagate = False

@@ -1,0 +1,225 @@
+"""The metrics of Paraf: plain numbers, counted on the event loop, put into Prometheus' text form when asked.
+
+prometheus-client's own counters were weighed: a lock and a child object for each count, and `_created` series that
+only a process-wide switch leaves out. Its families and its text form are used.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate, product
+from typing import Final, Literal, NamedTuple
+
+from prometheus_client import generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+from proxy.model import Account, Clock, Token
+from proxy.telemetry.labels import (
+    ATTEMPT_REASONS,
+    CODE_CLASSES,
+    FETCH_RESULTS,
+    NO_ROUTE,
+    AttemptReason,
+    FetchResult,
+    method_label,
+    status_class,
+)
+from proxy.telemetry.story import PHASES, Story
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+Labels = tuple[str, ...]
+"""Label values, in the order of the metric's label names."""
+
+
+class Family(NamedTuple):
+    kind: Literal["counter", "gauge", "histogram"]
+    labels: tuple[str, ...]
+    meaning: str
+
+
+FAMILIES: Final = {
+    "paraf_requests_total": Family(
+        "counter",
+        ("route", "method", "status_class", "outcome"),
+        "Requests that came to their end. status_class is the caller's answer, none when there was none.",
+    ),
+    "paraf_request_duration_seconds": Family(
+        "histogram",
+        ("route", "phase"),
+        "Seconds of a request: waiting for a token, signing, waiting for the provider's answer, and in all.",
+    ),
+    "paraf_inflight_requests": Family("gauge", ("route",), "Requests under way."),
+    "paraf_attempts_total": Family(
+        "counter",
+        ("route", "reason"),
+        "Signed sendings to the provider: the first, one more after a refused token, or after a failed connect.",
+    ),
+    "paraf_provider_code_total": Family(
+        "counter", ("route", "code_class"), "Answers of the provider, by what the code in them means."
+    ),
+    "paraf_clock_skew_seconds": Family(
+        "gauge", ("route",), "Seconds by which the provider's clock is ahead of this machine's, from the newest answer."
+    ),
+    "paraf_token_fetch_total": Family("counter", ("account", "result"), "Token calls, by how they ended."),
+    "paraf_token_expiry_timestamp_seconds": Family(
+        "gauge", ("account",), "Unix time at which the newest token ends, as the provider said it."
+    ),
+    "paraf_token_last_success_timestamp_seconds": Family(
+        "gauge", ("account",), "Unix time of the newest token call that gave a token."
+    ),
+    "paraf_config_last_reload_success_timestamp_seconds": Family(
+        "gauge", (), "Unix time at which the running configuration was loaded."
+    ),
+    "paraf_build_info": Family("gauge", ("version", "python"), "Versions of Paraf and Python; always 1."),
+}
+METRIC_NAMES: Final = tuple(FAMILIES)
+
+# Seconds. Signing takes well under a millisecond; the default limit of a request is 60 s.
+BUCKETS: Final = (
+    0.0001,
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+    60.0,
+)
+_EDGES: Final = (*map(floatToGoString, BUCKETS), "+Inf")
+
+# Every combination would make 300 series a route, most of them for ever 0. Rates and alerts are made of these.
+_EXPECTED: Final = (
+    ("2xx", "forwarded"),
+    ("4xx", "forwarded"),
+    ("5xx", "forwarded"),
+    ("2xx", "healed"),
+    ("4xx", "refused"),
+    ("4xx", "error"),
+    ("5xx", "error"),
+    ("none", "abandoned"),
+)
+
+
+class _Numbers(dict[Labels, float]):
+    """The series of a counter or gauge. One that is not there yet counts as 0."""
+
+    def __init__(self, name: str, expected: Iterable[Labels] = ()) -> None:
+        super().__init__(dict.fromkeys(expected, 0.0))
+        self._name = name
+
+    def __missing__(self, labels: Labels) -> float:
+        return 0.0
+
+    def family(self) -> Metric:
+        kind, names, meaning = FAMILIES[self._name]
+        family = (CounterMetricFamily if kind == "counter" else GaugeMetricFamily)(self._name, meaning, labels=names)
+        for labels, value in self.items():
+            family.add_metric(labels, value)
+        return family
+
+
+class _Durations:
+    """The series of a histogram over BUCKETS."""
+
+    def __init__(self, name: str, expected: Iterable[Labels]) -> None:
+        self._name = name
+        self._counts = {labels: [0] * len(_EDGES) for labels in expected}
+        self._sums = dict.fromkeys(self._counts, 0.0)
+
+    def observe(self, labels: Labels, seconds: float) -> None:
+        self._counts[labels][bisect_left(BUCKETS, seconds)] += 1
+        self._sums[labels] += seconds
+
+    def family(self) -> Metric:
+        _, names, meaning = FAMILIES[self._name]
+        family = HistogramMetricFamily(self._name, meaning, labels=names)
+        for labels, counts in self._counts.items():
+            buckets = list(zip(_EDGES, map(float, accumulate(counts)), strict=True))
+            family.add_metric(labels, buckets=buckets, sum_value=self._sums[labels])
+        return family
+
+
+class Metrics(Collector):
+    """`routes` and `accounts` are the names in the configuration. It is the TokenWatch of `proxy.tokens` too."""
+
+    def __init__(
+        self, routes: Sequence[str], accounts: Sequence[str], *, version: str, python: str, clock: Clock
+    ) -> None:
+        self._clock = clock
+        self._routes = frozenset(routes)
+        anywhere = (*routes, NO_ROUTE)
+        expected = product(anywhere, ("GET", "POST"), _EXPECTED)
+        self._requests = _Numbers("paraf_requests_total", ((route, method, *rest) for route, method, rest in expected))
+        self._durations = _Durations("paraf_request_duration_seconds", product(anywhere, PHASES))
+        self._inflight = _Numbers("paraf_inflight_requests", product(anywhere))
+        self._attempts = _Numbers("paraf_attempts_total", product(routes, ATTEMPT_REASONS))
+        self._codes = _Numbers("paraf_provider_code_total", product(routes, CODE_CLASSES))
+        self._skews = _Numbers("paraf_clock_skew_seconds", product(routes))
+        self._fetches = _Numbers("paraf_token_fetch_total", product(accounts, FETCH_RESULTS))
+        self._expiries = _Numbers("paraf_token_expiry_timestamp_seconds", product(accounts))
+        self._successes = _Numbers("paraf_token_last_success_timestamp_seconds", product(accounts))
+        self._loaded = _Numbers("paraf_config_last_reload_success_timestamp_seconds", [()])
+        self._build = _Numbers("paraf_build_info")
+        self._build[version, python] = 1
+
+    def arrived(self, route: str) -> None:
+        self._inflight[(self._known(route),)] += 1
+
+    def left(self, route: str) -> None:
+        self._inflight[(self._known(route),)] -= 1
+
+    def attempt(self, route: str, reason: AttemptReason) -> None:
+        self._attempts[route, reason] += 1
+
+    def told(self, story: Story) -> None:
+        route = self._known(story.route)
+        self._requests[route, method_label(story.method), status_class(story.status), story.outcome] += 1
+        for phase, seconds in story.phases.items():
+            self._durations.observe((route, phase), seconds)
+        if story.code_class is not None:
+            self._codes[route, story.code_class if story.code_class in CODE_CLASSES else "other"] += 1
+
+    def skew(self, route: str, seconds: float) -> None:
+        self._skews[(route,)] = seconds
+
+    def fetched(self, account: Account, result: FetchResult, token: Token | None) -> None:
+        self._fetches[account.name, result] += 1
+        if token is not None:
+            self._expiries[(account.name,)] = token.expires_at_ms / 1000
+            self._successes[(account.name,)] = self._clock.now_ms() / 1000
+
+    def loaded(self) -> None:
+        """A configuration was read without fault and runs from now on."""
+        self._loaded[()] = self._clock.now_ms() / 1000
+
+    def collect(self) -> Iterator[Metric]:
+        yield self._requests.family()
+        yield self._durations.family()
+        yield self._inflight.family()
+        yield self._attempts.family()
+        yield self._codes.family()
+        yield self._skews.family()
+        yield self._fetches.family()
+        yield self._expiries.family()
+        yield self._successes.family()
+        yield self._loaded.family()
+        yield self._build.family()
+
+    def render(self) -> tuple[bytes, str]:
+        """The page for Prometheus and its content type."""
+        return generate_latest(self), CONTENT_TYPE
+
+    def _known(self, route: str) -> str:
+        return route if route in self._routes else NO_ROUTE

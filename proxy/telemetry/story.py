@@ -1,0 +1,39 @@
+"""What is to be told of one request: filled on its way, told once at its end."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from proxy.errors import Sent
+from proxy.model import Attempt
+
+Outcome = Literal["forwarded", "healed", "refused", "error", "abandoned"]
+Phase = Literal["token", "sign", "upstream", "total"]
+PHASES: tuple[Phase, ...] = ("token", "sign", "upstream", "total")
+
+
+@dataclass(slots=True)
+class Story:
+    """One request from its head to the last byte of its answer.
+
+    `started` and `phases` in seconds of the monotonic clock. `status` is the one the caller got, 0 when none.
+    """
+
+    request_id: str
+    method: str
+    started: float
+    route: str = "none"
+    external_id: str | None = None
+    """Set when Paraf made it: the caller is told."""
+    phases: dict[Phase, float] = field(default_factory=dict)
+    attempts: list[Attempt] = field(default_factory=list)
+    status: int = 0
+    outcome: Outcome = "error"
+    error: str | None = None
+    """Our own error code, when the answer was ours."""
+    provider_status: int | None = None
+    provider_code: str | None = None
+    code_class: str | None = None
+
+    @property
+    def sent(self) -> Sent:
+        return "maybe" if any(attempt.sent == "maybe" for attempt in self.attempts) else "no"
