@@ -109,8 +109,12 @@ class Finding:
     message: str
     severity: Literal["error", "warning"] = "error"
 
+    @property
+    def words(self) -> str:
+        return f"warning: {self.message}" if self.severity == "warning" else self.message
+
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}:{self.column}: {self.path}: {self.message}"
+        return f"{self.file}:{self.line}:{self.column}: {self.path}: {self.words}"
 
 
 class ConfigError(Exception):
@@ -119,3 +123,7 @@ class ConfigError(Exception):
     def __init__(self, findings: list[Finding]) -> None:
         super().__init__("\n".join(map(str, findings)))
         self.findings = findings
+
+
+class StartError(Exception):
+    """The configuration is good and Paraf cannot run all the same: an address in use, a missing part. Exit code 1."""

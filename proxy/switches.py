@@ -22,6 +22,18 @@ def header_table(what: str) -> Table:
     return Table(Text(r"[ -~]*", what), _HEADER_NAME, "a header name")
 
 
+_FRAMING: Final = frozenset(
+    "host content-length transfer-encoding connection keep-alive te trailer upgrade expect".split()
+)
+"""They follow from the upstream and the body that is sent; written by hand they would break the request."""
+
+
+def _route_headers(**tables: dict[str, str]) -> dict[str, dict[str, str]]:
+    if any(name.lower() in _FRAMING for table in tables.values() for name in table):
+        raise ValueError(f"must not name a header that frames the request ({', '.join(sorted(_FRAMING))})")
+    return tables
+
+
 EXTERNAL_ID: Final = Record(
     {
         "header": Key(Text(_HEADER_NAME, "a header name"), "the header that carries it"),
@@ -55,11 +67,14 @@ SWITCHES: Final[dict[str, Key]] = {
     "headers": Key(
         Record(
             {
-                "set": Key(header_table("a template"), "headers that Paraf always sets", default={}),
+                "set": Key(header_table("printable ASCII text"), "headers that Paraf always sets", default={}),
                 "default": Key(
-                    header_table("a template"), "headers that Paraf sets when the caller sends none", default={}
+                    header_table("printable ASCII text"),
+                    "headers that Paraf sets when the caller sends none",
+                    default={},
                 ),
-            }
+            },
+            _route_headers,
         ),
         "headers beside the scheme's own",
     ),

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from proxy.signing.profile import Choose, Let, Profile, Signature
 from proxy.signing.template import Template
@@ -30,7 +30,7 @@ class ExternalId:
     """The id that the provider wants to be unique in a day. `length` counts the digits, the prefix not."""
 
     header: str
-    format: str = "digits"
+    format: Literal["digits", "uuid"] = "digits"
     length: int = 20
     prefix: str = ""
     on_repeat: str = "same"

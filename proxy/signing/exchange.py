@@ -1,20 +1,18 @@
 """The token call of an account: what is sent, and what is read from the answer."""
 
-import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 from urllib.parse import urlencode
 
+from proxy.addresses import BaseUrl
 from proxy.errors import TokenFault
 from proxy.model import Headers, Secret, SignedRequest, Token
-from proxy.addresses import BaseUrl
 from proxy.signing.binding import Binding, Lazy, Values, timestamp
-from proxy.signing.draft import Draft, demands, headers_due, rendered
+from proxy.signing.draft import Draft, demands, headers_due, json_body, rendered
 from proxy.signing.profile import Glob, Signature, TokenAnswer, TokenCall
 from proxy.signing.refusal import digits, field_of, parsed
-from proxy.signing.template import Template
 
 MAX_ANSWER: Final = 65_536
 """Bytes of a token answer that are read; documented tokens end at 2,048 characters."""
@@ -43,7 +41,7 @@ class Exchange:
 
     def _body(self, values: Values) -> bytes:
         if self._call.json is not None:
-            return json.dumps(_filled(self._call.json, values), separators=(",", ":"), ensure_ascii=False).encode()
+            return json_body(self._call.json, values)
         if self._call.form is not None:
             return urlencode({name: each.render(values) for name, each in self._call.form.items()}).encode()
         return b""
@@ -80,16 +78,6 @@ class Exchange:
             raise TokenFault("rejected", provider_status=status, provider_code=code, retry_after=retry_after(headers))
         if not 200 <= status < 300 or not isinstance(answer, dict):
             raise TokenFault("malformed", provider_status=status)
-
-
-def _filled(value: Any, values: Mapping[str, bytes]) -> Any:
-    if isinstance(value, Template):
-        return value.render(values).decode()
-    if isinstance(value, dict):
-        return {name: _filled(member, values) for name, member in value.items()}
-    if isinstance(value, list):
-        return [_filled(member, values) for member in value]
-    return value
 
 
 def _matches(answer: Any, path: str, glob: Glob) -> bool:

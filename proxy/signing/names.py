@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from proxy.errors import Finding
 from proxy.shape import did_you_mean
-from proxy.signing.profile import Choose, Let, Profile, Signature, TokenCall
+from proxy.signing.profile import Choose, Compare, Let, Profile, Signature, TokenCall
 from proxy.signing.template import Template, compile_template
 from proxy.source import Path, Source
 
@@ -59,6 +59,7 @@ def _templates(profile: Profile) -> Iterator[Used]:
     yield from _signature_templates(profile, call, token)
     yield from _scheme_templates(profile, call)
     yield from _token_templates(profile.token, token) if profile.token else ()
+    yield from _compare_templates(profile.compare, call) if profile.compare else ()
 
 
 def _signature_templates(profile: Profile, call: frozenset[str], token: frozenset[str]) -> Iterator[Used]:
@@ -93,6 +94,11 @@ def _token_templates(token: TokenCall, known: frozenset[str]) -> Iterator[Used]:
         yield ("token", "json"), template, known
 
 
+def _compare_templates(compare: Compare, known: frozenset[str]) -> Iterator[Used]:
+    yield from ((("compare", "headers", name), template, known) for name, template in compare.headers.items())
+    yield from ((("compare", "json"), template, known) for template in json_leaves(compare.json))
+
+
 def json_leaves(value: Any) -> Iterator[Template]:
     """The templates in a JSON body."""
     if isinstance(value, Template):
@@ -124,20 +130,22 @@ def _reached(profile: Profile, templates: Iterable[Template]) -> set[str]:
     names = {name for template in templates for name in template.names}
     for name in list(profile.constants):
         names |= profile.constants[name].names if name in names else set()
-    for name in reversed(profile.let):
+    for name in reversed(list(profile.let)):
         if name in names:
             names |= {inner for _, template in _let_templates(name, profile.let[name]) for inner in template.names}
     return names
 
 
-def override_findings(profile: Profile, switches: Mapping[str, Any], overrides: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
+def override_findings(
+    profile: Profile, switches: Mapping[str, Any], overrides: Mapping[str, Any]
+) -> Iterator[tuple[Path, str]]:
     """What is wrong with a route's own switches, seen with the profile: path below the route, and words."""
     if switches["signature"] not in profile.schemes:
         yield ("signature",), f"{profile.name} has no such scheme{did_you_mean(switches['signature'], profile.schemes)}"
     texts = {name for name, kind in profile.credentials.items() if kind != "pem"}
     known = CALL | texts | set(profile.constants) | set(profile.let) | set(overrides.get("constants") or {})
     headers = overrides.get("headers") or {}
-    written = {("string",): overrides.get("string"), ("key",): overrides.get("key")}
+    written: dict[Path, str | None] = {("string",): overrides.get("string"), ("key",): overrides.get("key")}
     written |= {("headers", part, name): text for part in headers for name, text in headers[part].items()}
     for path, text in written.items():
         yield from ((path, message) for message in _template_faults(text, known))
@@ -154,5 +162,8 @@ def _template_faults(text: str | None, known: frozenset[str] | set[str]) -> Iter
     except ValueError as error:
         yield str(error)
         return
-    yield from (f"unknown name {{{name}}}{did_you_mean(name, known)}"
-                for name in sorted(names - known) if not name.startswith("header."))
+    yield from (
+        f"unknown name {{{name}}}{did_you_mean(name, known)}"
+        for name in sorted(names - known)
+        if not name.startswith("header.")
+    )

@@ -118,10 +118,16 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Compare:
-    """The provider's own signer for tests: where it is, and in which environments it may be asked."""
+    """The provider's own signer for tests: where it is, in which environments it may be asked, and how.
+
+    `json` holds templates as its leaves; `answer` is where the signature stands in what comes back.
+    """
 
     call: AllowRule
     environments: tuple[str, ...]
+    headers: Mapping[str, Template]
+    json: Any
+    answer: str
 
 
 @dataclass(frozen=True, slots=True)

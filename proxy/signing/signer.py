@@ -9,14 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from proxy.addresses import BaseUrl
 from proxy.errors import ProxyError
 from proxy.headers import Strip, fold, value_of
 from proxy.model import Headers, SignedRequest, Token
 from proxy.routes import rule_matches
-from proxy.addresses import BaseUrl
 from proxy.signing.binding import Binding, ExternalId, Lazy, Values, timestamp
 from proxy.signing.canonical import NotJson, minify, sort_keys
-from proxy.signing.draft import Demand, Draft, demands, headers_due, rendered
+from proxy.signing.draft import Demand, Draft, demands, headers_due, json_body, rendered
 from proxy.signing.profile import Profile, Scheme, Signature
 from proxy.signing.template import Template, compile_template
 
@@ -103,7 +103,18 @@ class Signer:
         request = SignedRequest(call.method, self._base.origin + call.target, headers, call.body)
         return Draft(request, demands(scheme.signatures, values), headers_due(scheme.signatures))
 
-    def callback(
+    def comparison(self, call: Call, token: Token, now_ms: int) -> SignedRequest:
+        """The question to the provider's own signer for tests, about a call without body. It carries no signature."""
+        compare = self._binding.profile.compare
+        if compare is None:
+            raise ProxyError("not_allowed", "this provider has no signer to compare with")
+        given = self._given(call.method, call.target, b"", b"", token)
+        values = Values({**self._binding.known, **given, "now": b"%d" % now_ms}, self._lazy)
+        headers = rendered(self._binding.headers(compare.headers), values)
+        url = self._base.text + compare.call.pattern
+        return SignedRequest(compare.call.method, url, headers, json_body(compare.json, values))
+
+    def callback(  # noqa: PLR0917  a request in its parts
         self, name: str, method: str, target: str, headers: Headers, body: bytes, token: Token | None
     ) -> Demand:
         """The signature of what the provider sends: `target` is the path of the merchant's URL, the base its origin."""

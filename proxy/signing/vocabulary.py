@@ -8,8 +8,8 @@ from fnmatch import translate
 from typing import Any, Final
 
 from proxy import shape
-from proxy.errors import ConfigError
 from proxy.addresses import AllowRule, BaseUrl
+from proxy.errors import ConfigError
 from proxy.shape import Anything, Choice, Flag, Key, Listing, Parsed, Record, Table, Text, Whole
 from proxy.signing.algorithms import ALGORITHMS, ENCODINGS, SYMMETRIC
 from proxy.signing.names import check
@@ -84,6 +84,10 @@ def _token(call: AllowRule, **parts: Any) -> TokenCall:
         raise ValueError("a body is json or form, not both")
     body = _leaves(parts.pop("json"))
     return TokenCall(method=call.method, path=call.pattern, json=body, **parts)
+
+
+def _compare(*, json: Any, **parts: Any) -> Compare:
+    return Compare(json=_leaves(json), **parts)
 
 
 def _leaves(value: Any) -> Any:
@@ -224,8 +228,16 @@ PROFILE: Final = Record(
         ),
         "callbacks": Key(Table(SIGNATURE), "signatures of what the provider sends", default={}),
         "compare": Key(
-            Record({"call": Key(CALL_RULE, "method and path", required=True),
-                    "environments": Key(Listing(Text()), "where it may be asked", required=True)}, Compare),
+            Record(
+                {
+                    "call": Key(CALL_RULE, "method and path", required=True),
+                    "environments": Key(Listing(Text()), "where it may be asked", required=True),
+                    "headers": Key(TEMPLATES, "headers of the call", default={}),
+                    "json": Key(Anything(), "JSON body; texts are templates", required=True),
+                    "answer": Key(DOTTED, "where the signature stands", required=True),
+                },
+                _compare,
+            ),
             "the provider's own signer, for tests",
         ),
     }

@@ -277,6 +277,6 @@ def test_published_layouts(name):
 
 
 def test_all_vectors_are_used():
-    """271 of them; what is not run here says why in its own verdict, or runs in tests/test_keyring.py."""
+    """271 of them; what is not run here says why in its own verdict, or runs in tests/test_keyforms.py."""
     sets = ("published", "klikoo", "netzme", "ifortepay", "doku", "snap", "minify", "key-formats", "timestamps", "token-responses", "paths")
     assert sum(len(vectors(name)) for name in sets) == 271

@@ -1,0 +1,5 @@
+"""`python -m proxy` is `paraf`."""
+
+from proxy.commands import main
+
+main()

@@ -1,0 +1,235 @@
+"""One process, built from Settings and a Generation: what it is made of, and the order in which it starts and stops."""
+
+import asyncio
+import errno
+import os
+import random
+import signal
+import socket
+import ssl
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TextIO
+
+from proxy import __version__
+from proxy.addresses import Listen, TcpListen, UnixListen
+from proxy.clock import SystemClock
+from proxy.errors import StartError
+from proxy.fetch import TokenFetch
+from proxy.generation import Generation, Lane
+from proxy.ids import RequestIds
+from proxy.inbound.admin import AdminServer, State
+from proxy.inbound.server import InboundServer
+from proxy.inbound.ways import match
+from proxy.model import Clock, InboundRequest
+from proxy.outbound.session import SessionTransport
+from proxy.outbound.transport import Transport
+from proxy.pipeline import Pipeline
+from proxy.settings import Settings
+from proxy.stores.memory import MemoryStore
+from proxy.telemetry.logs import RequestLog, configure, silence_aiohttp
+from proxy.telemetry.metrics import Metrics
+from proxy.telemetry.story import Story
+from proxy.tokens import Tokens
+
+POOL_SPARE: Final = 8
+"""Connections beside a route's concurrency: token calls, and answers still streaming."""
+
+
+def transport_for(lane: Lane) -> Transport:
+    """A pool of the route's own: routes share no connection."""
+    tls = ssl.create_default_context(cadata=lane.tls_ca) if lane.tls_ca else None
+    return SessionTransport(tls=tls, connections=lane.route.limits.concurrency + POOL_SPARE)
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What a process needs to talk to providers."""
+
+    transports: Mapping[str, Transport]
+    fetch: TokenFetch
+
+    @classmethod
+    @asynccontextmanager
+    async def of(cls, generation: Generation, clock: Clock) -> AsyncIterator["Outside"]:
+        transports = {name: transport_for(lane) for name, lane in generation.lanes.items()}
+        try:
+            yield cls(transports, TokenFetch(lambda: generation, transports, clock))
+        finally:
+            for transport in transports.values():
+                await transport.close()
+
+
+class App:
+    """`log` is where log lines go. `async with app.running(): ...` serves; `addresses` are then the real ones."""
+
+    def __init__(self, settings: Settings, generation: Generation, log: TextIO = sys.stderr) -> None:
+        self._settings = settings
+        self._generation = generation
+        self._clock = SystemClock()
+        self.logger = configure(settings.log.level, settings.log.format, log, self._clock)
+        python = sys.version.split()[0]
+        accounts = [account.name for account in generation.accounts]
+        self.metrics = Metrics(list(generation.lanes), accounts, version=__version__, python=python, clock=self._clock)
+        self._lines = RequestLog(self.logger)
+        self.state: State = "starting"
+        self.addresses: list[str] = []
+        self.admin_address: str | None = None
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["App"]:
+        """Started in this order, stopped in the other: listeners come last and go first."""
+        silence_aiohttp(self.logger)
+        async with AsyncExitStack() as stack:
+            outside = await stack.enter_async_context(Outside.of(self._generation, self._clock))
+            tokens = Tokens(
+                MemoryStore(self._clock.monotonic), outside.fetch, self._clock, jitter=random.random, watch=self.metrics
+            )
+            stack.push_async_callback(tokens.close)
+            await self._start_admin(stack)
+            await self._start_inbound(stack, self._pipeline(outside, tokens))
+            self.metrics.loaded()
+            self.state = "ready"
+            self.logger.info("ready", listen=self.addresses, admin=self.admin_address or "off", version=__version__)
+            yield self
+            self.state = "stopping"
+            self.logger.info("stopping")
+
+    def _pipeline(self, outside: Outside, tokens: Tokens) -> Pipeline:
+        lanes, table = self._generation.lanes, self._generation.table
+
+        def lane_of(request: InboundRequest) -> tuple[Lane, str]:
+            found = match(table, request)
+            return lanes[found.route.name], found.target
+
+        return Pipeline(lane_of, outside.transports, tokens, self._clock, self.metrics)
+
+    async def _start_admin(self, stack: AsyncExitStack) -> None:
+        if self._settings.admin is None:
+            return
+        listener = _bound(self._settings.admin)[0]
+        admin = AdminServer(self.metrics.render, lambda: self.state)
+        await admin.start(listener)
+        stack.push_async_callback(admin.stop)
+        self.admin_address = _address(listener)
+
+    async def _start_inbound(self, stack: AsyncExitStack, pipeline: Pipeline) -> None:
+        ids = RequestIds()
+        server = InboundServer(
+            way=pipeline.handle,
+            tell=self._tell,
+            new_story=lambda method: Story(ids.request_id(), method, self._clock.monotonic()),
+            clock=self._clock,
+            complain=lambda words: self.logger.error("fault", words=words),
+        )
+        stack.push_async_callback(self._drain, server)
+        for listen in self._settings.listen:
+            for listener in _bound(listen):
+                await server.listen(listener)
+                self.addresses.append(_address(listener))
+
+    def _tell(self, story: Story) -> None:
+        if story.route != "none":
+            self.metrics.left(story.route)
+        self.metrics.told(story)
+        self._lines.told(story)
+
+    async def _drain(self, server: InboundServer) -> None:
+        drain = self._settings.drain
+        await asyncio.sleep(drain.delay)
+        await server.drain(drain.timeout)
+        await server.close()
+
+
+class Stop:
+    """Set by the first SIGTERM or Ctrl-C; the second does not wait for what is in flight."""
+
+    def __init__(self, task: "asyncio.Task[Any] | None") -> None:
+        self._task = task
+        self._asked = asyncio.Event()
+        self._first: signal.Signals | None = None
+
+    def __call__(self, number: signal.Signals) -> None:
+        if self._first and self._task:
+            self._task.cancel()
+        self._first = self._first or number
+        self._asked.set()
+
+    async def wait(self) -> None:
+        await self._asked.wait()
+
+    @property
+    def asked(self) -> bool:
+        return self._asked.is_set()
+
+    @property
+    def exit_code(self) -> int:
+        return 128 + signal.SIGINT if self._first == signal.SIGINT else 0
+
+
+@asynccontextmanager
+async def until_signalled() -> AsyncIterator[Stop]:
+    loop, stop = asyncio.get_running_loop(), Stop(asyncio.current_task())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop, number)
+    try:
+        yield stop
+    except asyncio.CancelledError:
+        if not stop.asked:
+            raise
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+async def run(app: App) -> int:
+    """Serve until a signal comes. Exit code 0 after SIGTERM, 130 after Ctrl-C."""
+    async with until_signalled() as stop, app.running():
+        await stop.wait()
+    return stop.exit_code
+
+
+def _bound(listen: Listen) -> list[socket.socket]:
+    """A socket for every address of the name. Raises StartError."""
+    try:
+        return [_tcp(*address) for address in _resolved(listen)] if isinstance(listen, TcpListen) else [_unix(listen)]
+    except OSError as error:
+        raise StartError(f"cannot listen on {listen}: {error.strerror or 'no such address'}") from None
+
+
+def _resolved(listen: TcpListen) -> list[tuple[socket.AddressFamily, Any]]:
+    infos = socket.getaddrinfo(listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return [(family, address) for family, _, _, _, address in infos]
+
+
+def _tcp(family: socket.AddressFamily, address: Any) -> socket.socket:
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if family == socket.AF_INET6:
+        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    listener.bind(address)
+    return listener
+
+
+def _unix(listen: UnixListen) -> socket.socket:
+    """Owner and group may connect. A socket that nobody serves any more is taken over, one in use is not."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    path = Path(listen.path)
+    if path.is_socket() and listener.connect_ex(listen.path) == errno.ECONNREFUSED:
+        path.unlink()
+    before = os.umask(0o117)
+    try:
+        listener.bind(listen.path)
+    finally:
+        os.umask(before)
+    return listener
+
+
+def _address(listener: socket.socket) -> str:
+    name = listener.getsockname()
+    if listener.family == socket.AF_UNIX:
+        return f"unix:{name}"
+    return f"[{name[0]}]:{name[1]}" if listener.family == socket.AF_INET6 else f"{name[0]}:{name[1]}"

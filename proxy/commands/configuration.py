@@ -1,0 +1,50 @@
+"""What most commands begin with: the option that names the file, and the file made into a generation."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from proxy.errors import ConfigError, Finding
+from proxy.generation import Generation, build
+from proxy.settings import Settings, read_settings
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    settings: Settings
+    generation: Generation
+    warnings: tuple[Finding, ...]
+
+
+def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`-c FILE` and `--allow-inline-secrets`."""
+    file = click.option(
+        "-c", "--config", "file", required=True, envvar="PARAF_CONFIG", metavar="FILE",
+        help="Configuration file (or PARAF_CONFIG).",
+    )  # fmt: skip
+    inline = click.option(
+        "--allow-inline-secrets", is_flag=True, help="Accept secrets written in the file itself: for tests only."
+    )
+    return file(inline(command))
+
+
+def load(file: str, *, allow_inline_secrets: bool) -> Loaded:
+    """Raises ConfigError with every finding."""
+    text = _text(file)
+    settings, warnings = read_settings(text, file, environ=os.environ, allow_inline_secrets=allow_inline_secrets)
+    generation = build(settings, environ=os.environ, folder=Path(file).resolve().parent)
+    return Loaded(settings, generation, tuple(sorted((*warnings, *generation.findings))))
+
+
+def _text(file: str) -> str:
+    try:
+        return Path(file).read_text(encoding="utf-8")
+    except OSError as error:
+        words = f"cannot be read: {error.strerror or 'unknown'}"
+    except UnicodeDecodeError:
+        words = "is not UTF-8 text"
+    raise ConfigError([Finding(file, 1, 1, "(file)", words)])

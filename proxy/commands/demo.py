@@ -1,0 +1,133 @@
+"""`paraf demo`: the sandbox, and the proxy routed to it, in one process with fresh keys."""
+
+import asyncio
+import http.client
+import json
+import os
+import shlex
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from proxy.app import App, until_signalled
+from proxy.clock import SystemClock
+from proxy.commands import EXIT_FAILURE, fresh
+from proxy.generation import build
+from proxy.sandbox.accounts import fresh_accounts
+from proxy.sandbox.server import Sandbox
+from proxy.settings import read_settings
+
+PROFILES: Final = ("klikoo", "netzme", "ifortepay-payment", "ifortepay-disbursement", "doku")
+USUAL: Final = ("127.0.0.1:8080", "127.0.0.1:9464")
+ANY: Final = "127.0.0.1:0"
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="One request of each account, shown before and after; then end.")
+def demo(once: bool) -> int:
+    """Run sandbox and proxy together: no account, no files, no network. Prints curl lines to paste."""
+    return asyncio.run(_once() if once else _stay())
+
+
+@asynccontextmanager
+async def _stage(listen: str, admin: str, log: Any) -> AsyncIterator[App]:
+    """Sandbox and proxy, up and routed to each other."""
+    accounts = await asyncio.to_thread(fresh_accounts, PROFILES)
+    sandbox = Sandbox([each.account for each in accounts], clock=SystemClock())
+    host, port = await sandbox.start("127.0.0.1", 0)
+    try:
+        text = fresh.text(fresh.configuration(accounts, f"http://{host}:{port}", listen, admin))
+        settings, _ = read_settings(text, "(demo)", environ=os.environ, allow_inline_secrets=True)
+        app = App(settings, build(settings, environ={}, folder=Path()), log)
+        async with app.running():
+            yield app
+    finally:
+        await sandbox.stop()
+
+
+async def _stay() -> int:
+    listen, admin = (address if _is_free(address) else ANY for address in USUAL)
+    async with until_signalled() as stop, _stage(listen, admin, sys.stderr) as app:
+        click.echo(f"The sandbox of {len(PROFILES)} providers is up, and Paraf in front of it. Paste one of these:\n")
+        for name in PROFILES:
+            click.echo(_curl(app.addresses[0], name) + "\n")
+        click.echo(f"Metrics: curl -s http://{app.admin_address}/metrics    Stop: Ctrl-C")
+        await stop.wait()
+    return stop.exit_code
+
+
+def _is_free(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    with socket.socket() as probe:
+        return probe.connect_ex((host, int(port))) != 0
+
+
+def _curl(address: str, name: str) -> str:
+    target, body, headers = fresh.EXAMPLES[name]
+    added = "".join(f" -H {shlex.quote(f'{key}: {value}')}" for key, value in headers)
+    kind = "-H 'Content-Type: application/json'"
+    return f"curl -s http://{address}/{name}{shlex.quote(target)} {kind}{added} \\\n  -d {shlex.quote(body)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One request through the proxy and what came of it."""
+
+    name: str
+    status: int
+    answer: Any
+
+    @property
+    def accepted(self) -> bool:
+        return self.status == 200
+
+    def lines(self) -> list[str]:
+        target, body, headers = fresh.EXAMPLES[self.name]
+        seen = _echo(self.answer)
+        return [
+            f"{self.name}",
+            f"  before          POST /{self.name}{target}",
+            *(f"                  {key}: {value}" for key, value in headers),
+            f"                  {body}",
+            f"  string-to-sign  {seen.get('stringToSign', '(none)')}".replace("\n", "\n                  "),
+            *(f"  added           {key}: {value}" for key, value in seen.get("headers", {}).items()),
+            f"  answer          {self.status} {json.dumps(self.answer, ensure_ascii=False)[:160]}",
+        ]
+
+
+def _echo(answer: Any) -> dict[str, Any]:
+    """What the sandbox says it received, wherever the provider's shape has room for it."""
+    if not isinstance(answer, dict):
+        return {}
+    if "stringToSign" in answer:
+        return answer
+    return next((found for value in answer.values() if (found := _echo(value))), {})
+
+
+async def _once() -> int:
+    async with _stage(ANY, ANY, StringIO()) as app:
+        shown = [await asyncio.to_thread(_ask, app.addresses[0], name) for name in PROFILES]
+    for each in shown:
+        click.echo("\n".join(each.lines()) + "\n")
+    for each in shown:
+        click.echo(f"{each.name} {'accepted' if each.accepted else 'REFUSED'}")
+    return 0 if all(each.accepted for each in shown) else EXIT_FAILURE
+
+
+def _ask(address: str, name: str) -> Shown:
+    target, body, headers = fresh.EXAMPLES[name]
+    connection = http.client.HTTPConnection(address, timeout=30)
+    try:
+        sent: dict[str, str] = {"Content-Type": "application/json", **dict(headers)}
+        connection.request("POST", f"/{name}{target}", body.encode(), sent)
+        answer = connection.getresponse()
+        return Shown(name, answer.status, json.loads(answer.read()))
+    finally:
+        connection.close()

@@ -1,0 +1,41 @@
+"""One token call over the wire: drafted and read by `signing.exchange`, sent like any signed request."""
+
+from collections.abc import Callable, Mapping
+
+from proxy.errors import TokenFault
+from proxy.generation import Generation
+from proxy.headers import value_of
+from proxy.model import Account, Attempt, Clock, Token
+from proxy.outbound.held import HeldResponse
+from proxy.outbound.transport import Patience, Transport
+from proxy.sealing import seal
+from proxy.signing.exchange import MAX_ANSWER
+from proxy.signing.refusal import inflated
+
+
+class TokenFetch:
+    """Called by `tokens` with an account, one call at a time for each."""
+
+    def __init__(self, generation: Callable[[], Generation], transports: Mapping[str, Transport], clock: Clock) -> None:
+        self._generation = generation
+        self._transports = transports
+        self._clock = clock
+
+    async def __call__(self, account: Account) -> Token:
+        """Raises TokenFault, or ProxyError when the call did not get through."""
+        lane = self._generation().fetcher(account)
+        if lane.exchange is None:  # an account without a token call is never asked for
+            raise TokenFault("malformed")
+        draft = lane.exchange.draft(self._clock.now_ms())
+        signed = await seal(draft, lane.keys)
+        started = self._clock.monotonic()
+        timeouts = lane.route.timeouts
+        patience = Patience(timeouts.connect, account.patience, account.patience)
+        reply = HeldResponse(await self._transports[lane.route.name].send(signed, patience, Attempt()), MAX_ANSWER)
+        body = await reply.hold()
+        if body is None:
+            await reply.close()
+            raise TokenFault("malformed", provider_status=reply.status)
+        readable = inflated(body, value_of(reply.headers, "Content-Encoding")) or b""
+        now_ms = self._clock.now_ms()
+        return lane.exchange.read(reply.status, reply.headers, readable, now_ms=now_ms, started=started)

@@ -1,0 +1,101 @@
+"""Ways in: from target and Host to a route and the provider's target. Pure.
+
+The caller selects a route, never a host. The raw target is checked on a decoded copy and goes on unchanged:
+what is signed is byte for byte what was sent to us.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import unquote
+
+from proxy.errors import ProxyError
+from proxy.headers import value_of
+from proxy.model import InboundRequest
+from proxy.routes import Route, RouteTable, under_base
+
+_LOOPBACK: Final = re.compile(r"localhost|127(?:\.\d{1,3}){3}|\[::1\]|.+\.localhost")
+_AUTHORITY: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::\d{1,5})?")
+_ABSOLUTE: Final = re.compile(r"https?://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
+_PRINTABLE: Final = re.compile(r"[!-~]+")
+_BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_CUTS: Final = re.compile(r"[/\\;]")
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    route: Route
+    target: str
+    """The provider's raw target, the path of the base included."""
+
+
+def match(table: RouteTable, request: InboundRequest) -> Match:
+    """Raises ProxyError: bad_request, no_route, not_allowed, host_not_allowed."""
+    absolute = _ABSOLUTE.fullmatch(request.target)
+    found = _by_name(table, absolute[1], absolute[2]) if absolute else _by_host_or_prefix(table, request)
+    if not found.route.allows(request.method, found.target):
+        raise ProxyError("not_allowed", "the route's `allow` names no rule for this method and path")
+    return found
+
+
+def _by_name(table: RouteTable, authority: str, target: str) -> Match:
+    """Absolute-form, from a program behind `http_proxy`. A host of no route is refused: we are no open proxy."""
+    if "@" in authority:
+        raise ProxyError("bad_request", "the target holds user information")
+    route = table.by_host(_host(authority))
+    if route is None:
+        raise ProxyError("not_allowed", "no route has this host; Paraf forwards to its routes' hosts only")
+    return _on_the_providers_terms(route, target if target.startswith("/") else "/" + target)
+
+
+def _by_host_or_prefix(table: RouteTable, request: InboundRequest) -> Match:
+    _check_target(request.target)
+    host = _host(value_of(request.headers, "Host") or "")
+    route = table.by_host(host)
+    if route:
+        return _on_the_providers_terms(route, request.target)
+    if request.loopback and not (_LOOPBACK.fullmatch(host) or table.knows(host)):
+        raise ProxyError("host_not_allowed", "unknown Host; name it in `hosts` of a route or in `allowed_hosts`")
+    route = table.by_prefix(request.target.partition("?")[0])
+    if route is None:
+        raise ProxyError("no_route", "no route has this prefix; `paraf check --show-effective` lists them")
+    return Match(route, route.base.path + _remainder(request.target, route.prefix))
+
+
+def _remainder(target: str, prefix: str) -> str:
+    rest = target[len(prefix) :]
+    if rest.startswith("//"):
+        raise ProxyError("bad_request", "the path behind the prefix begins with two slashes")
+    return rest if rest.startswith("/") else "/" + rest
+
+
+def _on_the_providers_terms(route: Route, target: str) -> Match:
+    """By host the target is the provider's own; the path of the base is not added again."""
+    _check_target(target)
+    if target.startswith("//"):
+        raise ProxyError("bad_request", "the path begins with two slashes")
+    if not under_base(target, route.base):
+        raise ProxyError("not_allowed", "the path lies outside the path of the route's upstream")
+    return Match(route, target)
+
+
+def _host(authority: str) -> str:
+    found = _AUTHORITY.fullmatch(authority)
+    if not found:
+        raise ProxyError("bad_request", "the Host is missing or malformed")
+    return found[1].lower().removesuffix(".")
+
+
+def _check_target(target: str) -> None:
+    """Everything that servers are known to read in two ways. Any other `%2F` passes as it is."""
+    if not _PRINTABLE.fullmatch(target):
+        raise ProxyError("bad_request", "the target holds blanks, control characters or non-ASCII; percent-encode them")
+    if not target.startswith("/"):
+        raise ProxyError("bad_request", "the target must begin with a slash")
+    if "#" in target:
+        raise ProxyError("bad_request", "the target holds a fragment")
+    if _BAD_ESCAPE.search(target):
+        raise ProxyError("bad_request", "the target holds a % that is no escape")
+    path = unquote(target.partition("?")[0], "latin-1")
+    if any(part in (".", "..") for part in _CUTS.split(path)):
+        raise ProxyError("bad_request", "the path holds a dot segment, plain or encoded")

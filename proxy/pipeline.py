@@ -1,0 +1,175 @@
+"""A request's way: match, strip, hold, token, sign, forward, heal. The order is the point.
+
+The body is held before anything is asked of a provider; the signature is made after every wait, from one reading of
+the clock; a refused token is healed once; nothing else that may have reached a provider is sent again.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Protocol
+
+from proxy.errors import ProxyError
+from proxy.generation import Lane
+from proxy.headers import value_of
+from proxy.ids import external_id
+from proxy.model import Attempt, Clock, InboundRequest, Token, UpstreamResponse
+from proxy.outbound.held import HeldResponse
+from proxy.outbound.transport import Patience, Transport
+from proxy.sealing import seal
+from proxy.signing.refusal import HOLD, inflated, parsed
+from proxy.signing.signer import Call
+from proxy.telemetry.labels import AttemptReason
+from proxy.telemetry.story import Phase, Story
+from proxy.tokens import Tokens
+
+
+class Watch(Protocol):
+    """What the pipeline tells while a request is on its way."""
+
+    def arrived(self, route: str) -> None: ...
+    def attempt(self, route: str, reason: AttemptReason) -> None: ...
+    def skew(self, route: str, seconds: float) -> None: ...
+
+
+@dataclass(slots=True)
+class Passage:
+    """One request on its way: where it goes, what was admitted, what is known of its last answer."""
+
+    lane: Lane
+    call: Call
+    story: Story
+    clock: Clock
+    refused: bool = False
+
+    @property
+    def new_id_on_repeat(self) -> bool:
+        wanted = self.lane.signer.external_id
+        return wanted is not None and wanted.on_repeat == "new"
+
+    @contextmanager
+    def timed(self, phase: Phase) -> Iterator[None]:
+        start = self.clock.monotonic()
+        try:
+            yield
+        finally:
+            spent = self.clock.monotonic() - start
+            self.story.phases[phase] = self.story.phases.get(phase, 0.0) + spent
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    match: Callable[[InboundRequest], tuple[Lane, str]]
+    """The lane of a request and the provider's target; raises ProxyError."""
+    transports: Mapping[str, Transport]
+    """By route name."""
+    tokens: Tokens
+    clock: Clock
+    watch: Watch
+
+    async def handle(self, request: InboundRequest, story: Story) -> UpstreamResponse:
+        lane, target = self.match(request)
+        story.route = lane.route.name
+        self.watch.arrived(story.route)
+        try:
+            async with asyncio.timeout(lane.route.timeouts.total):
+                body = await request.hold(lane.route.limits.body)
+                call = lane.signer.admit(request.method, target, request.headers, body)
+                async with lane.gate.entered():
+                    return await self._forward(Passage(lane, call, story, self.clock))
+        except TimeoutError:
+            detail = "the route's `timeouts.total` has passed without an answer"
+            raise ProxyError("upstream_timeout", detail, sent=story.sent) from None
+        except ProxyError as error:
+            error.sent = story.sent  # of every attempt, not of the last alone
+            raise
+
+    async def _forward(self, passage: Passage) -> UpstreamResponse:
+        """Token, sign, send; and once more if the provider refused the token before acting."""
+        external_id = self._external_id(passage)
+        token = await self._token(passage)
+        reply = await self._send(passage, token, external_id, "first")
+        if not passage.refused or token is None:
+            return reply
+        with passage.timed("token"):
+            fresh = await self.tokens.replace(passage.lane.account, token)
+        if fresh is None:
+            return reply
+        await reply.close()
+        if passage.new_id_on_repeat:
+            external_id = self._external_id(passage)
+        return await self._send(passage, fresh, external_id, "healed")
+
+    async def _token(self, passage: Passage) -> Token | None:
+        if not passage.call.scheme.token:
+            return None
+        with passage.timed("token"):
+            return await self.tokens.get(passage.lane.account)
+
+    def _external_id(self, passage: Passage) -> str | None:
+        """The caller's own, or one made here, which the caller is told of."""
+        wanted = passage.lane.signer.external_id
+        if wanted is None or passage.call.external_id is not None:
+            return passage.call.external_id
+        made = external_id(wanted.format, length=wanted.length, prefix=wanted.prefix, now_ms=self.clock.now_ms())
+        passage.story.external_id = made
+        return made
+
+    async def _send(
+        self, passage: Passage, token: Token | None, external_id: str | None, reason: AttemptReason
+    ) -> HeldResponse:
+        """One attempt; a connect that failed before a byte was written is tried once more, signed anew."""
+        try:
+            return await self._attempt(passage, token, external_id, reason)
+        except ProxyError as error:
+            if error.code != "upstream_unreachable" or error.sent != "no":
+                raise
+        return await self._attempt(passage, token, external_id, "reconnect")
+
+    async def _attempt(
+        self, passage: Passage, token: Token | None, external_id: str | None, reason: AttemptReason
+    ) -> HeldResponse:
+        lane, story = passage.lane, passage.story
+        with passage.timed("sign"):
+            draft = lane.signer.draft(passage.call, token, self.clock.now_ms(), external_id)
+            signed = await seal(draft, lane.keys)
+        attempt = Attempt()
+        story.attempts.append(attempt)
+        try:
+            with passage.timed("upstream"):
+                answer = await self.transports[story.route].send(signed, _patience(lane), attempt)
+                reply = HeldResponse(answer, HOLD)
+                await self._judge(passage, reply, reason)
+        finally:
+            if attempt.sent == "maybe":
+                self.watch.attempt(story.route, reason)
+        return reply
+
+    async def _judge(self, passage: Passage, reply: HeldResponse, reason: AttemptReason) -> None:
+        """Read of an answer what the way ahead and the log need; the caller still gets every byte."""
+        lane, story = passage.lane, passage.story
+        body = await reply.hold() if lane.refusals.wants(reply.status) else None
+        readable = inflated(body, value_of(reply.headers, "Content-Encoding")) if body else None
+        verdict = lane.refusals.judge(reply.status, parsed(readable) if readable else None)
+        passage.refused = verdict.refused
+        story.provider_status, story.provider_code = reply.status, verdict.code
+        story.code_class = verdict.code_class
+        story.outcome = "refused" if verdict.refused else "healed" if reason == "healed" else "forwarded"
+        date = value_of(reply.headers, "Date")
+        if date and (skew := _skew(date, self.clock.now_ms())) is not None:
+            self.watch.skew(story.route, skew)
+
+
+def _patience(lane: Lane) -> Patience:
+    timeouts = lane.route.timeouts
+    return Patience(timeouts.connect, timeouts.first_byte, timeouts.idle)
+
+
+def _skew(date: str, now_ms: int) -> float | None:
+    """Seconds by which the provider's clock is ahead of ours; a Date header has whole seconds."""
+    try:
+        return parsedate_to_datetime(date).timestamp() - now_ms // 1000
+    except (ValueError, OverflowError):
+        return None
