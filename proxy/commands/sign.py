@@ -15,6 +15,7 @@ from proxy.clock import SystemClock
 from proxy.commands.configuration import Loaded, config_options, load
 from proxy.errors import ProxyError
 from proxy.generation import Lane
+from proxy.headers import value_of
 from proxy.ids import external_id as made_id
 from proxy.inbound.ways import match
 from proxy.model import Headers, Secret, SignedRequest, Token
@@ -151,7 +152,8 @@ def _headers(lines: tuple[str, ...]) -> Headers:
     pairs = [line.partition(":") for line in lines]
     if any(not colon or not name.strip() for name, colon, _ in pairs):
         raise click.UsageError("-H takes `Name: value`")
-    return tuple((name.strip(), value.strip()) for name, _, value in pairs)
+    given = tuple((name.strip(), value.strip()) for name, _, value in pairs)
+    return given if value_of(given, "Host") else (("Host", "localhost"), *given)
 
 
 def _report(signed: Signed) -> str:

@@ -209,9 +209,6 @@ def _translated(fault: Exception, attempt: Attempt) -> ProxyError:
     for kind, code, words in _FAULTS:
         if isinstance(fault, kind):
             return ProxyError(code, words, sent=attempt.sent)
-    if isinstance(fault.__cause__, ssl.SSLError):
-        # In TLS 1.3 a server tells after the handshake that it misses the client's certificate.
-        return ProxyError("upstream_tls", "the provider ended the TLS connection", sent=attempt.sent)
     if attempt.sent == "no":
         return ProxyError("upstream_unreachable", "the connection to the provider was lost", sent="no")
     return ProxyError("upstream_protocol", "the provider's answer is missing, broken or cut off", sent="maybe")

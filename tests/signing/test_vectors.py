@@ -100,7 +100,9 @@ def test_calls(file, profile, vector):
     is_set(signed.headers, expect["headers"])
     if "body_canonical" in expect:
         assert call.canonical_body == signed.body == octets(expect["body_canonical"])
-        assert hashlib.sha256(call.canonical_body).hexdigest() == expect.get("body_sha256", hashlib.sha256(call.canonical_body).hexdigest())
+        assert hashlib.sha256(call.canonical_body).hexdigest() == expect.get(
+            "body_sha256", hashlib.sha256(call.canonical_body).hexdigest()
+        )
     if "hmac_key" in expect:
         assert draft.demands[0].key == expect["hmac_key"].encode()
     assert signed.url.endswith(vector["request"]["target"])
@@ -122,7 +124,10 @@ def test_other_readings(file, profile, vector):
 
 
 def callbacks():
-    for file, scheme, profile in (("ifortepay", "ifortepay.callback", "ifortepay-payment"), ("doku", "doku.nonsnap", "doku-nonsnap")):
+    for file, scheme, profile in (
+        ("ifortepay", "ifortepay.callback", "ifortepay-payment"),
+        ("doku", "doku.nonsnap", "doku-nonsnap"),
+    ):
         for vector in vectors(file, scheme):
             if not vector["direction"].startswith("outbound"):
                 yield pytest.param(file, profile, vector, id=vector["id"])
@@ -137,7 +142,9 @@ def test_callbacks(file, profile, vector):
     url = inputs.get("notify_url") or "https://merchant.example" + request["target"]
     origin, slash, rest = url.partition("://")[2].partition("/")
     switches = {} if file == "ifortepay" else {"sign_path": "path"}
-    made = signer(profile, "https://" + origin, client_id=client_of(file, vector), secret=secret_of(file, vector), **switches)
+    made = signer(
+        profile, "https://" + origin, client_id=client_of(file, vector), secret=secret_of(file, vector), **switches
+    )
     headers = tuple((key, value) for key, value in expect["headers"].items())
     demand = made.callback(name, request["method"], slash + rest, headers, octets(request["body"]), None)
     assert demand.message == base64.b64decode(expect["string_to_sign_b64"])
@@ -198,7 +205,9 @@ def test_paths(vector):
     base, target = vector["upstream_base"], vector["inbound_target"].removeprefix(vector["route_prefix"])
     target = target if target.startswith("/") else "/" + target
     for kind in ("path", "path_and_query"):
-        made = signer("snap", base, sign_path=kind, strip_base_path=vector["strip_base_path_when_signing"], string="{endpoint}")
+        made = signer(
+            "snap", base, sign_path=kind, strip_base_path=vector["strip_base_path_when_signing"], string="{endpoint}"
+        )
         path = made.base_path + target
         draft = made.draft(made.admit("GET", path, (), b""), token("t"), 0, None)
         assert draft.request.url == vector["expect"]["upstream_url"]
@@ -209,7 +218,10 @@ def test_paths(vector):
 def test_token_answers(vector):
     profile = {"ifortepay": "ifortepay-payment"}.get(vector["provider"], vector["provider"])
     made, answer, expect = exchange(profile, client_id="c"), vector["response"], vector["expect"]
-    read = lambda: made.read(answer["status"], (), answer["body"].encode(), now_ms=vector["received_at_ms"], started=7.0)  # noqa: E731
+
+    def read():
+        return made.read(answer["status"], (), answer["body"].encode(), now_ms=vector["received_at_ms"], started=7.0)
+
     if expect["outcome"] == "token":
         got = read()
         assert got.value.reveal() == expect["token"]
@@ -225,7 +237,9 @@ def published(name):
     return next(v for v in vectors("published") if v["id"] == name)
 
 
-@pytest.mark.parametrize("name", ["published-ifp-token-computed", "published-ifp-token-computed-colon", "published-netzme-vsnap-key-512"])
+@pytest.mark.parametrize(
+    "name", ["published-ifp-token-computed", "published-ifp-token-computed-colon", "published-netzme-vsnap-key-512"]
+)
 def test_published_tokens(name):
     vector = published(name)
     separator = vector.get("options", {}).get("separator", "|")
@@ -256,7 +270,9 @@ def test_published_netzme():
     assert draft.demands[0].answer({}).hex() == vector["expect"]["signature"]
 
 
-@pytest.mark.parametrize("vector", [v for v in vectors("published", "body") if "body" in v and "expect" in v], ids=named)
+@pytest.mark.parametrize(
+    "vector", [v for v in vectors("published", "body") if "body" in v and "expect" in v], ids=named
+)
 def test_published_body_hashes(vector):
     for mode, want in vector["expect"].items():
         assert hashlib.sha256(MODES[mode](octets(vector["body"]))).hexdigest() == want["sha256"]
@@ -266,7 +282,10 @@ def test_published_body_hashes(vector):
 def test_published_layouts(name):
     """Component strings as DOKU prints them; the digest of its unpublished body is put in by hand."""
     vector = published(name)
-    inputs, made = vector["inputs"], signer("doku-nonsnap", "https://api.doku.com", client_id=vector["inputs"]["client_id"])
+    inputs, made = (
+        vector["inputs"],
+        signer("doku-nonsnap", "https://api.doku.com", client_id=vector["inputs"]["client_id"]),
+    )
     method = "POST" if "digest" in inputs else "GET"
     call = made.admit(method, inputs["path"], (), b"")
     message = made.draft(call, None, epoch_ms(inputs["timestamp"]), inputs["request_id"]).demands[0].message.decode()
@@ -278,5 +297,17 @@ def test_published_layouts(name):
 
 def test_all_vectors_are_used():
     """271 of them; what is not run here says why in its own verdict, or runs in tests/test_keyforms.py."""
-    sets = ("published", "klikoo", "netzme", "ifortepay", "doku", "snap", "minify", "key-formats", "timestamps", "token-responses", "paths")
+    sets = (
+        "published",
+        "klikoo",
+        "netzme",
+        "ifortepay",
+        "doku",
+        "snap",
+        "minify",
+        "key-formats",
+        "timestamps",
+        "token-responses",
+        "paths",
+    )
     assert sum(len(vectors(name)) for name in sets) == 271

@@ -1,0 +1,116 @@
+"""The caller's request as the pipeline sees it: its head checked, its body held on demand."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from aiohttp import HttpVersion10, HttpVersion11
+from aiohttp.http import RawRequestMessage
+from aiohttp.http_exceptions import LineTooLong
+from aiohttp.streams import StreamReader
+
+from proxy.errors import ProxyError
+from proxy.inbound.connection import BrokenBody, Call
+from proxy.inbound.problem import METHODS
+from proxy.model import Headers
+
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class CallerRequest:
+    """An InboundRequest over a Call."""
+
+    __slots__ = ("_body_seconds", "_call", "headers", "loopback", "method", "target")
+
+    def __init__(self, call: Call, headers: Headers, body_seconds: float) -> None:
+        self.method: str = call.message.method
+        self.target: str = call.message.path
+        self.headers = headers
+        self.loopback = call.connection.loopback
+        self._call = call
+        self._body_seconds = body_seconds
+
+    async def hold(self, limit: int) -> bytes:
+        call = self._call
+        if int(call.message.headers.get("Content-Length", "0")) > limit:
+            raise _too_large()
+        if not call.payload.is_eof() and "Expect" in call.message.headers and call.message.version == HttpVersion11:
+            call.connection.write(_CONTINUE)
+        try:
+            return await self._whole(limit)
+        except TimeoutError:
+            raise ProxyError("request_timeout", "the body did not arrive in time") from None
+        except BrokenBody:
+            raise ProxyError("bad_request", "the framing of the body is broken") from None
+
+    async def _whole(self, limit: int) -> bytes:
+        payload = self._call.payload
+        if payload.is_eof():
+            return await _read(payload, limit)
+        if self._call.connection.is_broken(payload):
+            raise BrokenBody
+        async with asyncio.timeout(self._body_seconds):
+            return await _read(payload, limit)
+
+
+async def _read(payload: StreamReader, limit: int) -> bytes:
+    pieces, size = [], 0
+    while piece := await payload.readany():
+        size += len(piece)
+        if size > limit:
+            raise _too_large()
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def _too_large() -> ProxyError:
+    return ProxyError("body_too_large", "the body is over the route's limit")
+
+
+def read(call: Call, body_seconds: float) -> CallerRequest:
+    """Raises ProxyError for a head that is well-formed but not served."""
+    message = call.message
+    for is_flaw, code, words in _FLAWS:
+        if is_flaw(message):
+            raise ProxyError(code, words)
+    try:
+        headers = tuple((name.decode("ascii"), value.decode("utf-8")) for name, value in message.raw_headers)
+    except UnicodeDecodeError:
+        raise ProxyError("bad_request", "a header is not UTF-8") from None
+    return CallerRequest(call, headers, body_seconds)
+
+
+def unreadable(fault: BaseException | None) -> ProxyError:
+    """What to answer when aiohttp's parser refused the bytes."""
+    if isinstance(fault, LineTooLong) or getattr(fault, "message", "") == "Too many headers received":
+        return ProxyError("headers_too_large", "the request line, a header or their number is over the limit")
+    return ProxyError("bad_request", "the request is not proper HTTP/1.1")
+
+
+def _is_upgrade(message: RawRequestMessage) -> bool:
+    """`h2c` is an offer that stock Java makes with its first request; it may be ignored (RFC 9110 section 7.8)."""
+    offers = ",".join(message.headers.getall("Upgrade", ())).split(",")
+    return any(offer.strip().lower() not in ("", "h2c") for offer in offers)
+
+
+def _is_coded(message: RawRequestMessage) -> bool:
+    """A coding under `chunked` would go on unnamed; in HTTP/1.0 it hides a second request (RFC 9112 section 6.1)."""
+    codings = [value.lower() for value in message.headers.getall("Transfer-Encoding", ())]
+    return bool(codings) and (codings != ["chunked"] or message.version == HttpVersion10)
+
+
+def _is_odd_expectation(message: RawRequestMessage) -> bool:
+    return any(value.lower() != "100-continue" for value in message.headers.getall("Expect", ()))
+
+
+_FLAWS: Final[tuple[tuple[Callable[[RawRequestMessage], bool], str, str], ...]] = (
+    (lambda message: message.method not in METHODS, "method_not_allowed", "this method is not passed on"),
+    (
+        lambda message: message.version not in (HttpVersion10, HttpVersion11),
+        "bad_request",
+        "only HTTP/1.0 and HTTP/1.1 are served",
+    ),
+    (_is_upgrade, "upgrade_refused", "only HTTP/1.1 is spoken here"),
+    (_is_coded, "bad_request", "only chunked is understood, and only in HTTP/1.1"),
+    (_is_odd_expectation, "bad_request", "only 100-continue can be expected"),
+)

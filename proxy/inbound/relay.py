@@ -1,0 +1,81 @@
+"""The answer's way back to the caller: the provider's bytes, chunk by chunk, at the pace at which they are read."""
+
+from collections.abc import Iterable
+
+from aiohttp import HttpVersion11
+
+from proxy.errors import ProxyError
+from proxy.headers import answer_headers, value_of
+from proxy.inbound.connection import Call
+from proxy.inbound.problem import reason
+from proxy.model import Headers, UpstreamResponse
+
+
+async def relay(call: Call, answer: UpstreamResponse, marks: Headers) -> None:
+    """Status, reason, headers and body as they came; `marks` are our own headers.
+
+    Raises CallerLeft, or ProxyError when the body breaks off; the answer is freed in every case.
+    """
+    try:
+        headers = _passed_back(answer)
+        bodiless = call.message.method == "HEAD" or answer.status in (204, 304)
+        length = None if bodiless else _length(headers)
+        chunked = not bodiless and length is None and call.message.version == HttpVersion11
+        keeps = call.may_keep and (bodiless or chunked or length is not None)
+        framing = (("Transfer-Encoding", "chunked"),) if chunked else ()
+        call.begin(
+            answer.status, head(answer.status, answer.reason, headers + framing + marks, keeps=keeps), keeps=keeps
+        )
+        if bodiless:
+            async for _ in answer.chunks():
+                pass
+        else:
+            await _pour(call, answer, length, chunked=chunked)
+    except BaseException:
+        await answer.close()
+        raise
+
+
+async def _pour(call: Call, answer: UpstreamResponse, length: int | None, *, chunked: bool) -> None:
+    connection, poured = call.connection, 0
+    async for chunk in answer.chunks():
+        if not chunk:
+            continue
+        poured += len(chunk)
+        if length is not None and poured > length:
+            break
+        connection.write(b"%x\r\n%b\r\n" % (len(chunk), chunk) if chunked else chunk)
+        await connection.drained()
+    if length not in (None, poured):
+        raise ProxyError("upstream_protocol", "the provider's body is not as long as announced", sent="maybe")
+    if chunked:
+        connection.write(b"0\r\n\r\n")
+
+
+def write_own(call: Call, status: int, headers: Headers, body: bytes) -> None:
+    """An answer of Paraf's own, in one write. Raises CallerLeft."""
+    keeps = call.may_keep
+    data = head(status, reason(status), (*headers, ("Content-Length", str(len(body)))), keeps=keeps)
+    call.begin(status, data if call.message.method == "HEAD" else data + body, keeps=keeps)
+
+
+def head(status: int, phrase: str, headers: Iterable[tuple[str, str]], *, keeps: bool) -> bytes:
+    """Surrogates become again the bytes that were not UTF-8."""
+    lines = [f"HTTP/1.1 {status} {phrase}", *(f"{name}: {value}" for name, value in headers)]
+    if not keeps:
+        lines.append("Connection: close")
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("utf-8", "surrogateescape")
+
+
+def _passed_back(answer: UpstreamResponse) -> Headers:
+    """Without hop-by-hop headers, ours, and any Proxy-*; a 204 has no length (RFC 9110 section 8.6)."""
+    return tuple(
+        (name, value)
+        for name, value in answer_headers(answer.headers)
+        if not name.lower().startswith("proxy-") and not (answer.status == 204 and name.lower() == "content-length")
+    )
+
+
+def _length(headers: Headers) -> int | None:
+    value = value_of(headers, "content-length")
+    return None if value is None else int(value)

@@ -1,0 +1,188 @@
+"""Callers' requests in, answers out: sockets, starting and stopping, and the one place where a request ends."""
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+from aiohttp import web
+
+from proxy.errors import ProxyError
+from proxy.inbound.caller import read, unreadable
+from proxy.inbound.connection import Call, CallerConnection, CallerLeft, ServerLimits, Written
+from proxy.inbound.problem import problem
+from proxy.inbound.relay import relay, write_own
+from proxy.model import Clock, Headers, InboundRequest, UpstreamResponse
+from proxy.telemetry.story import Story
+
+__all__ = ("InboundServer", "ServerLimits")
+
+Way = Callable[[InboundRequest, Story], Awaitable[UpstreamResponse]]
+
+
+class InboundServer:
+    """Serves HTTP/1.1 on sockets that are handed in. Build it inside the running loop.
+
+    `way` answers a request or raises ProxyError. `new_story` makes a Story with a fresh request id for a method;
+    `tell` gets it exactly once, at the end. `complain` gets one line, without any caller's or provider's bytes, for
+    a fault of ours.
+    """
+
+    def __init__(
+        self,
+        way: Way,
+        *,
+        tell: Callable[[Story], None],
+        new_story: Callable[[str], Story],
+        clock: Clock,
+        complain: Callable[[str], None],
+        limits: ServerLimits | None = None,
+    ) -> None:
+        self._way = way
+        self._tell = tell
+        self._new_story = new_story
+        self._clock = clock
+        self._complain = complain
+        self._limits = limits or ServerLimits()
+        # aiohttp asks of request and answer only what Call and Written have.
+        self._server = web.Server(cast("Any", self._serve), request_factory=cast("Any", Call))
+        self._listening: list[asyncio.Server] = []
+        self._draining = False
+        self._closing = False
+
+    async def listen(self, sock: socket.socket) -> None:
+        """Accept on a bound TCP or unix socket, which from now on is ours to close."""
+        loop = asyncio.get_running_loop()
+        loopback = _is_loopback(sock)
+        serve = loop.create_unix_server if sock.family == socket.AF_UNIX else loop.create_server
+        self._listening.append(await serve(lambda: self._connection(loopback=loopback), sock=sock, backlog=1024))
+
+    async def drain(self, timeout: float) -> None:  # noqa: ASYNC109 -- what is left then is close()'s
+        """Accept no more and let what is in flight end, for at most `timeout` seconds. Idle connections are closed."""
+        self._draining = True
+        for server in self._listening:
+            server.close()
+        await asyncio.sleep(0)  # what the loop has read already is in flight
+        for connection in self._connections():
+            connection.retire()
+        await self._ended(timeout)
+
+    async def close(self) -> None:
+        """End every connection; calls still in flight are answered with `shutting_down`."""
+        await self.drain(0)
+        self._closing = True
+        for connection in self._connections():
+            if connection.call is not None:
+                connection.call.stop()
+        await self._ended(1)
+        for connection in self._connections():
+            connection.reset()
+
+    def _connections(self) -> list[CallerConnection]:
+        return cast("list[CallerConnection]", self._server.connections)
+
+    async def _ended(self, timeout: float) -> None:  # noqa: ASYNC109 -- likewise
+        """Wait for every connection's task. It outlives a caller who left as long as an outcome is awaited."""
+        tasks = [connection.task for connection in self._connections() if connection.task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=timeout)
+
+    def _connection(self, *, loopback: bool) -> CallerConnection:
+        return CallerConnection(
+            self._server,
+            self._limits,
+            loopback=loopback,
+            retiring=self._draining,
+            refuse=self._refuse_unread,
+            complain=self._complain_of,
+        )
+
+    async def _serve(self, call: Call) -> Written:
+        story = self._new_story(call.message.method)
+        call.start(story)
+        try:
+            await self._answer(call, story)
+        except ProxyError as error:
+            self._refuse(call, story, error)
+        except CallerLeft:
+            story.outcome = "abandoned"
+        except asyncio.CancelledError:
+            self._stopped(call, story)
+            if not (call.left or self._closing):
+                raise
+        except Exception as fault:  # noqa: BLE001 -- answered, and told without its text
+            self._complain_of(fault)
+            self._refuse(call, story, ProxyError("internal", "a fault in Paraf ended the call", sent=story.sent))
+        finally:
+            self._end(story)
+        return Written(call)
+
+    async def _answer(self, call: Call, story: Story) -> None:
+        answer = await self._way(read(call, self._limits.body_seconds), story)
+        if call.left:
+            await answer.close()
+            raise CallerLeft
+        await relay(call, answer, _marks(story))
+
+    def _refuse(self, call: Call, story: Story, error: ProxyError) -> None:
+        """Answer with the error; if the provider's answer was begun, break that off instead."""
+        story.outcome, story.error = "error", error.code
+        story.provider_status = error.provider_status or story.provider_status
+        story.provider_code = error.provider_code or story.provider_code
+        if story.sent == "maybe":
+            error.sent = "maybe"
+        if call.begun:
+            call.connection.reset()
+            return
+        status, headers, body = problem(error, story.request_id)
+        try:
+            write_own(call, status, headers + _external_id(story), body)
+        except CallerLeft:
+            story.outcome = "abandoned"
+        if error.code == "request_timeout":
+            call.connection.force_close()  # no lingering for a body that trickles
+
+    def _refuse_unread(self, call: Call, fault: BaseException | None) -> Written:
+        story = self._new_story("other")
+        self._refuse(call, story, unreadable(fault))
+        self._end(story)
+        return Written(call)
+
+    def _stopped(self, call: Call, story: Story) -> None:
+        """Cancelled: because the caller left, because we close, or because the whole loop does."""
+        story.outcome = "abandoned"
+        if self._closing and not call.left:
+            self._refuse(call, story, ProxyError("shutting_down", "Paraf stopped before the answer came"))
+
+    def _end(self, story: Story) -> None:
+        story.phases["total"] = self._clock.monotonic() - story.started
+        self._tell(story)
+
+    def _complain_of(self, fault: BaseException) -> None:
+        self._complain(_place(fault))
+
+
+def _marks(story: Story) -> Headers:
+    return (("X-Paraf-Request-Id", story.request_id), *_external_id(story))
+
+
+def _external_id(story: Story) -> Headers:
+    return (("X-Paraf-External-Id", story.external_id),) if story.external_id else ()
+
+
+def _is_loopback(sock: socket.socket) -> bool:
+    """Of the address that is listened on: behind such a one may be a browser with a rebound name."""
+    if sock.family == socket.AF_UNIX:
+        return False
+    return ipaddress.ip_address(sock.getsockname()[0]).is_loopback
+
+
+def _place(fault: BaseException) -> str:
+    """The exception's type and where it was raised; never its text, which may hold what was sent."""
+    trace = fault.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return type(fault).__name__
+    return f"{type(fault).__name__} at {trace.tb_frame.f_globals.get('__name__')}:{trace.tb_lineno}"

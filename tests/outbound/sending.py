@@ -1,0 +1,35 @@
+"""A transport with the usual arguments filled in."""
+
+import contextlib
+
+from proxy.model import Attempt, SignedRequest
+from proxy.outbound.session import SessionTransport
+from proxy.outbound.transport import Patience
+
+PATIENCE = Patience(connect=2, first_byte=2, idle=2)
+
+
+class Sender:
+    """`attempt` is that of the last call."""
+
+    def __init__(self, transport):
+        self.transport = transport
+        self.attempt = Attempt()
+
+    async def send(self, method, url, headers=(), body=b"", patience=PATIENCE):
+        self.attempt = Attempt()
+        return await self.transport.send(SignedRequest(method, url, tuple(headers), body), patience, self.attempt)
+
+    async def fetch(self, *args, **options):
+        """Status and whole body."""
+        answer = await self.send(*args, **options)
+        return answer.status, b"".join([chunk async for chunk in answer.chunks()])
+
+
+@contextlib.asynccontextmanager
+async def opened(**options):
+    transport = SessionTransport(**options)
+    try:
+        yield Sender(transport)
+    finally:
+        await transport.close()

@@ -1,0 +1,245 @@
+"""The whole way: a plain request in, the sandbox's verdict out, over real sockets, for every profile."""
+
+import asyncio
+import gzip
+import json
+
+import pytest
+from rawpeer import CLOSE, RawPeer, Request, answer, exchange, ok
+from running import EVERY, of, proxy, routes, through_sandbox
+
+from proxy.commands.fresh import EXAMPLES
+
+
+async def call(port, method, target, body=b"", *headers):
+    lines = [
+        f"{method} {target} HTTP/1.1",
+        f"Host: 127.0.0.1:{port}",
+        f"Content-Length: {len(body)}",
+        "Connection: close",
+        *headers,
+    ]
+    raw = await exchange("127.0.0.1", port, "\r\n".join(lines).encode() + b"\r\n\r\n" + body, deadline=20)
+    head, _, payload = raw.partition(b"\r\n\r\n")
+    status, *fields = head.decode().split("\r\n")
+    if any(field.lower() == "transfer-encoding: chunked" for field in fields):
+        payload = unchunked(payload)
+    return int(status.split()[1]), dict(field.split(": ", 1) for field in fields), payload
+
+
+def unchunked(payload):
+    body = b""
+    while payload:
+        size, _, rest = payload.partition(b"\r\n")
+        body, payload = body + rest[: int(size, 16)], rest[int(size, 16) + 2 :]
+    return body
+
+
+def example(profile):
+    target, body, headers = EXAMPLES[profile]
+    return f"/{profile}{target}", body.encode(), [f"{name}: {value}" for name, value in headers]
+
+
+async def ask(port, profile, *headers):
+    target, body, own = example(profile)
+    return await call(port, "POST", target, body, "Content-Type: application/json", *own, *headers)
+
+
+@pytest.mark.parametrize("profile", EVERY)
+async def test_every_profile_is_accepted(profile):
+    async with through_sandbox(profile) as (running, sandbox):
+        for target in (example(profile)[0], example(profile)[0] + "?b=2&a=%2f%C3%A9+x&a="):
+            status, headers, body = await call(running.port, "POST", target, example(profile)[1], *example(profile)[2])
+            assert status == 200, (headers.get("X-Sandbox-Explains"), body)
+        get = await call(running.port, "GET", f"/{profile}/v1/status?id=1", b"", *example(profile)[2])
+        assert get[0] == 200, get
+        calls = [entry for entry in sandbox.journal if entry.kind == "call"]
+        assert [entry.part for entry in calls] == [None] * 3
+        assert len([entry for entry in sandbox.journal if entry.kind == "token"]) == (
+            0 if profile == "doku-nonsnap" else 1
+        )
+
+
+async def test_ifortepay_payment_without_token():
+    async with through_sandbox("ifortepay-payment", signature="asymmetric") as (running, sandbox):
+        assert (await ask(running.port, "ifortepay-payment"))[0] == 200
+        assert [entry.kind for entry in sandbox.journal] == ["call"]
+
+
+async def test_cold_start_asks_for_one_token():
+    async with through_sandbox("doku", limits={"concurrency": 50, "queue": 1000}) as (running, sandbox):
+        sandbox.faults.token_delay = 0.2
+        answers = await asyncio.gather(*(ask(running.port, "doku") for _ in range(200)))
+        assert {status for status, _, _ in answers} == {200}
+        assert [entry.kind for entry in sandbox.journal].count("token") == 1
+
+
+async def test_tokens_expired_at_the_provider_are_healed_once():
+    async with through_sandbox("doku") as (running, sandbox):
+        assert (await ask(running.port, "doku"))[0] == 200
+        await asyncio.sleep(1.0)  # the least gap between two token calls
+        sandbox.expire_tokens("doku")
+        answers = await asyncio.gather(*(ask(running.port, "doku") for _ in range(50)))
+        assert {status for status, _, _ in answers} == {200}
+        assert [entry.kind for entry in sandbox.journal].count("token") == 2
+        repeated = [entry.external_id for entry in sandbox.journal if entry.kind == "call"]
+        assert max(repeated.count(external_id) for external_id in repeated) == 2
+        assert {line["outcome"] for line in running.requests()} == {"forwarded", "healed"}
+        assert running.metric("paraf_attempts_total", reason="healed") >= 1
+
+
+REFUSED = b'{"responseCode":"4012701","responseMessage":"Invalid Token (B2B)"}'
+TOKEN = b'{"responseCode":"2007300","accessToken":"tok-%d","tokenType":"Bearer","expiresIn":"900"}'
+
+
+class Provider:
+    """Answers token calls in order and calls by script; knows what it was asked."""
+
+    def __init__(self, *calls, tokens=(200,) * 9):
+        self.calls, self.tokens, self.asked, self.fetched = list(calls), list(tokens), [], 0
+
+    def __call__(self, request: Request):
+        if b"access-token" in request.target:
+            status = self.tokens[min(self.fetched, len(self.tokens) - 1)]
+            self.fetched += 1
+            return ok(TOKEN % self.fetched) if status == 200 else answer(f"{status} No", b'{"responseCode":"4017300"}')
+        self.asked.append(request)
+        return self.calls[min(len(self.asked), len(self.calls)) - 1]
+
+
+def doku(peer, **route):
+    return routes(of("doku"), peer.url, **route)
+
+
+async def test_a_second_refusal_is_passed_on_and_not_repeated():
+    provider = Provider(answer("401 Unauthorized", REFUSED))
+    async with RawPeer(provider) as peer, proxy(doku(peer)) as running:
+        status, headers, body = await ask(running.port, "doku")
+        assert (status, body) == (401, REFUSED)
+        assert len(provider.asked) == 2
+        assert "X-Paraf-Error" not in headers
+        first, second = provider.asked
+        assert (
+            first.values("X-EXTERNAL-ID") == second.values("X-EXTERNAL-ID") == [headers["X-Paraf-External-Id"].encode()]
+        )
+        assert (first.values("Authorization"), second.values("Authorization")) == ([b"Bearer tok-1"], [b"Bearer tok-2"])
+        assert first.values("X-SIGNATURE") != second.values("X-SIGNATURE")
+        line = running.requests()[-1]
+        assert (line["outcome"], line["attempts"], line["sent"], line["provider_code"]) == (
+            "refused",
+            2,
+            "maybe",
+            "4012701",
+        )
+
+
+async def test_a_compressed_refusal_is_recognised_and_passed_on_as_it_came():
+    packed = gzip.compress(REFUSED)
+    provider = Provider(
+        answer("401 Unauthorized", packed, "Content-Encoding: gzip"),
+        answer("401 Unauthorized", packed, "Content-Encoding: gzip"),
+    )
+    async with RawPeer(provider) as peer, proxy(doku(peer)) as running:
+        status, headers, body = await ask(running.port, "doku")
+        assert (status, headers["Content-Encoding"], body) == (401, "gzip", packed)
+        assert len(provider.asked) == 2
+
+
+async def test_without_a_new_token_the_caller_gets_the_providers_own_refusal():
+    provider = Provider(answer("401 Unauthorized", REFUSED), tokens=(200, 500))
+    async with RawPeer(provider) as peer, proxy(doku(peer)) as running:
+        status, headers, body = await ask(running.port, "doku")
+        assert (status, body, len(provider.asked)) == (401, REFUSED, 1)
+        assert "X-Paraf-Error" not in headers
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
+@pytest.mark.parametrize("fault", ["500", "503", "cut", "closed", "slow", "garbage", "401 other"])
+async def test_nothing_else_is_repeated(method, fault):
+    scripts = {
+        "500": answer("500 No", b'{"responseCode":"5002700"}'),
+        "503": answer("503 No", b"", "Retry-After: 1"),
+        "cut": [b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nhalf", CLOSE],
+        "closed": [CLOSE],
+        "slow": [3.0, CLOSE],
+        "garbage": [b"\x00\x01 garbage\r\n\r\n", CLOSE],
+        "401 other": answer("401 No", b'{"responseCode":"4012700"}'),
+    }
+    provider = Provider(scripts[fault])
+    async with RawPeer(provider) as peer, proxy(doku(peer, timeouts={"first_byte": "300ms"})) as running:
+        warm = Provider(ok())
+        peer.script = warm  # a kept connection: the trap is a repeat on one that died
+        await call(running.port, "GET", "/doku/warm")
+        peer.script = provider
+        provider.fetched = 1
+        raw = await exchange(
+            "127.0.0.1",
+            running.port,
+            f"{method} /doku/x HTTP/1.1\r\nHost: localhost\r\n".encode()
+            + b"Content-Length: 2\r\nConnection: close\r\n\r\n{}",
+            deadline=10,
+        )
+        assert len(provider.asked) == 1
+        if fault in ("closed", "slow", "garbage"):
+            assert raw.split(b" ")[1] in (b"502", b"504")
+            if method != "HEAD":
+                assert json.loads(raw.partition(b"\r\n\r\n")[2])["sent"] == "maybe"
+
+
+async def test_no_token_and_nothing_is_sent():
+    provider = Provider(ok(), tokens=(401,))
+    async with RawPeer(provider) as peer, proxy(doku(peer)) as running:
+        status, headers, body = await ask(running.port, "doku")
+        problem = json.loads(body)
+        assert (status, headers["X-Paraf-Error"], problem["sent"]) == (502, "token_unavailable", "no")
+        assert (problem["provider_status"], problem["provider_code"]) == (401, "4017300")
+        assert problem["request_id"] == headers["X-Paraf-Request-Id"]
+        assert provider.asked == []
+
+
+async def test_an_unreachable_provider_is_told_apart():
+    async with RawPeer(Provider(ok())) as peer:
+        configured = doku(peer)
+    async with proxy(configured) as running:
+        status, headers, body = await ask(running.port, "doku")
+        assert (status, headers["X-Paraf-Error"], json.loads(body)["sent"]) == (502, "token_unavailable", "no")
+
+
+@pytest.mark.parametrize(
+    ("request_line", "code"),
+    [
+        ("GET /nowhere/x", 404),
+        ("GET /doku/../x", 400),
+        ("GET /doku/%2e%2e/x", 400),
+        ("GET /doku//x", 400),
+        ("GET /doku/a%zz", 400),
+        ("TRACE /doku/x", 405),
+        ("POST /doku/forbidden", 403),
+    ],
+)
+async def test_bad_input(request_line, code):
+    async with through_sandbox("doku", allow=["GET /**", "POST /allowed"]) as (running, sandbox):
+        method, target = request_line.split()
+        assert (await call(running.port, method, target))[0] == code
+        assert sandbox.journal == []
+
+
+async def test_a_body_over_the_limit():
+    async with through_sandbox("doku", limits={"body": "1KiB"}) as (running, sandbox):
+        status, headers, _ = await call(running.port, "POST", "/doku/x", b"x" * 1025)
+        assert (status, headers["X-Paraf-Error"]) == (413, "body_too_large")
+        assert sandbox.journal == []
+
+
+async def test_two_routes_with_one_client_share_one_token():
+    chosen = of("doku")
+    async with RawPeer(Provider(ok())) as peer:
+        configured = routes(chosen, peer.url)
+        configured["routes"]["again"] = {**configured["routes"]["doku"]}
+        async with proxy(configured) as running:
+            assert (
+                (await call(running.port, "GET", "/doku/x"))[0]
+                == (await call(running.port, "GET", "/again/x"))[0]
+                == 200
+            )
+            assert peer.script.fetched == 1
