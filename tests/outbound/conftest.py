@@ -1,8 +1,16 @@
+import functools
+
 import pytest
-from sending import opened
+from sending import TRANSPORTS, opened
+
+
+@pytest.fixture(params=TRANSPORTS)
+def opening(request):
+    """`opening(**options)` opens a transport of the kind that is under test."""
+    return functools.partial(opened, request.param)
 
 
 @pytest.fixture
-async def sender():
-    async with opened() as sender:
+async def sender(opening):
+    async with opening() as sender:
         yield sender

@@ -1,12 +1,14 @@
-"""A transport with the usual arguments filled in."""
+"""A transport with the usual arguments filled in; the suite runs over both."""
 
 import contextlib
 
 from proxy.model import Attempt, SignedRequest
 from proxy.outbound.session import SessionTransport
 from proxy.outbound.transport import Patience
+from proxy.outbound.wire import WireTransport
 
 PATIENCE = Patience(connect=2, first_byte=2, idle=2)
+TRANSPORTS = {"session": SessionTransport, "wire": WireTransport}
 
 
 class Sender:
@@ -25,10 +27,18 @@ class Sender:
         answer = await self.send(*args, **options)
         return answer.status, b"".join([chunk async for chunk in answer.chunks()])
 
+    def idle_socket(self):
+        """Of the one connection in the pool."""
+        if isinstance(self.transport, WireTransport):
+            ((line,),) = self.transport._idle.values()
+        else:
+            (((line, _),),) = self.transport._session.connector._conns.values()
+        return line.transport.get_extra_info("socket")
+
 
 @contextlib.asynccontextmanager
-async def opened(**options):
-    transport = SessionTransport(**options)
+async def opened(kind, **options):
+    transport = TRANSPORTS[kind](**options)
     try:
         yield Sender(transport)
     finally:

@@ -6,7 +6,6 @@ import select
 
 import pytest
 from rawpeer import CLOSE, RawPeer, chunked, ok
-from sending import opened
 
 from proxy.errors import ProxyError
 
@@ -48,9 +47,7 @@ async def test_what_the_kernel_holds_unread_reaches_no_caller(sender):
     async with RawPeer(lambda request: ok(b"own")) as peer:
         await sender.fetch("GET", f"{peer.url}/")
         poll = select.poll()
-        pool = sender.transport._session.connector
-        ((wire, _),) = next(iter(pool._conns.values()))
-        poll.register(wire.transport.get_extra_info("socket").fileno(), select.POLLIN)
+        poll.register(sender.idle_socket().fileno(), select.POLLIN)
         peer.writers[0].write(FORGED)
         assert poll.poll(1000)
         assert await sender.fetch("GET", f"{peer.url}/") == (200, b"own")
@@ -72,8 +69,8 @@ async def test_an_answer_with_connection_close_ends_its_connection(sender):
         assert peer.connections == 2
 
 
-async def test_an_idle_connection_ends_after_its_time():
-    async with opened(keep=0.05) as sender, RawPeer(lambda request: ok()) as peer:
+async def test_an_idle_connection_ends_after_its_time(opening):
+    async with opening(keep=0.05) as sender, RawPeer(lambda request: ok()) as peer:
         await sender.fetch("GET", f"{peer.url}/")
         await peer.until(lambda peer: peer.hangups == 1)
 

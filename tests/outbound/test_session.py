@@ -11,7 +11,6 @@ import sys
 import pytest
 import trustme
 from rawpeer import CLOSE, RESET, RawPeer, answer, ok
-from sending import opened
 
 from proxy.errors import ProxyError
 from proxy.outbound.session import require_compiled_aiohttp, verified_tls
@@ -168,8 +167,8 @@ async def test_a_connect_that_takes_too_long_is_a_timeout_before_sending(sender)
         peer.flaws.clear()
 
 
-async def test_calls_beyond_the_limit_wait_for_a_connection_and_no_longer_than_for_one():
-    async with RawPeer(lambda request: [asyncio.Event()]) as peer, opened(connections=2) as sender:
+async def test_calls_beyond_the_limit_wait_for_a_connection_and_no_longer_than_for_one(opening):
+    async with RawPeer(lambda request: [asyncio.Event()]) as peer, opening(connections=2) as sender:
         held = [asyncio.create_task(sender.send("GET", f"{peer.url}/")) for _ in range(2)]
         await peer.until(lambda peer: len(peer.requests) == 2)
         with pytest.raises(ProxyError) as raised:
@@ -214,17 +213,17 @@ def trusting(authority):
     return context
 
 
-async def fetched_over_tls(peer, tls):
-    async with opened(tls=tls) as sender:
+async def fetched_over_tls(opening, peer, tls):
+    async with opening(tls=tls) as sender:
         return (await sender.fetch("GET", f"{peer.url}/"))[1]
 
 
-async def test_a_trusted_certificate_with_the_right_name_is_served(authority):
+async def test_a_trusted_certificate_with_the_right_name_is_served(opening, authority):
     async with RawPeer(lambda request: ok(b"secret"), tls=serving(authority, "localhost")) as peer:
-        assert await fetched_over_tls(peer, trusting(authority)) == b"secret"
+        assert await fetched_over_tls(opening, peer, trusting(authority)) == b"secret"
 
 
-async def test_a_wrong_name_an_unknown_root_and_an_old_date_are_refused_before_a_byte_is_sent(authority):
+async def test_a_wrong_name_an_unknown_root_and_an_old_date_are_refused_before_a_byte_is_sent(opening, authority):
     past = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
     cases = [
         (serving(authority, "elsewhere.example"), trusting(authority)),
@@ -235,26 +234,26 @@ async def test_a_wrong_name_an_unknown_root_and_an_old_date_are_refused_before_a
     for server, client in cases:
         async with RawPeer(lambda request: ok(), tls=server) as peer:
             with pytest.raises(ProxyError) as raised:
-                await fetched_over_tls(peer, client)
+                await fetched_over_tls(opening, peer, client)
             assert (raised.value.code, raised.value.sent) == ("upstream_tls", "no")
             assert peer.requests == []
 
 
-async def test_ssl_cert_file_is_honoured(authority, tmp_path, monkeypatch):
+async def test_ssl_cert_file_is_honoured(opening, authority, tmp_path, monkeypatch):
     roots = tmp_path / "roots.pem"
     authority.cert_pem.write_to_path(str(roots))
     monkeypatch.setenv("SSL_CERT_FILE", str(roots))
     async with RawPeer(lambda request: ok(b"secret"), tls=serving(authority, "localhost")) as peer:
-        assert await fetched_over_tls(peer, None) == b"secret"
+        assert await fetched_over_tls(opening, peer, None) == b"secret"
 
 
-async def test_what_a_server_says_before_it_was_asked_is_no_answer(authority):
+async def test_what_a_server_says_before_it_was_asked_is_no_answer(opening, authority):
     """In TLS 1.2 the server's side of the handshake ends last, so its greeting comes together with that."""
     context = serving(authority, "localhost")
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     async with RawPeer(lambda request: ok(b"own"), tls=context, greeting=ok(b"forged")) as peer:
         with pytest.raises(ProxyError) as raised:
-            await fetched_over_tls(peer, trusting(authority))
+            await fetched_over_tls(opening, peer, trusting(authority))
         assert (raised.value.code, raised.value.sent) == ("upstream_unreachable", "no")
         assert peer.requests == []
 

@@ -1,0 +1,151 @@
+"""The transport of signed calls: our own keep-alive connections, because ClientSession's objects cost half a request."""
+
+import asyncio
+import socket
+import ssl
+from collections import deque
+from typing import Final, NoReturn, cast
+
+from proxy.errors import ProxyError
+from proxy.model import Attempt, SignedRequest
+from proxy.outbound.dial import Dial, verified_tls
+from proxy.outbound.line import READ, Answer, Line
+from proxy.outbound.message import written
+from proxy.outbound.transport import Patience
+
+_FAULTS: Final[tuple[tuple[type[Exception], str, str], ...]] = (
+    (ssl.SSLCertVerificationError, "upstream_tls", "the provider's certificate is not accepted"),
+    (ssl.SSLError, "upstream_tls", "the TLS handshake with the provider failed"),
+    (socket.gaierror, "upstream_unreachable", "the provider's name has no address"),
+    (UnicodeError, "upstream_unreachable", "the provider's name is not a host name"),
+    (TimeoutError, "upstream_timeout", "no connection to the provider in time"),
+    (OSError, "upstream_unreachable", "no connection to the provider"),
+)
+"""Of opening a connection; first match wins."""
+
+
+class WireTransport:
+    """A Transport with one pool and one TLS context. Build it inside the running loop.
+
+    `connections`: most that are in use at once; 0 is no limit. `keep`: seconds that an idle one is kept, which
+    should be fewer than the provider keeps it: a request sent into a closing connection cannot be repeated. `age`:
+    seconds after which one is not used again, so that a provider that moved is followed.
+    """
+
+    def __init__(
+        self, *, tls: ssl.SSLContext | None = None, connections: int = 1024, keep: float = 15.0, age: float = 300.0
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._dial = Dial(tls or verified_tls())
+        self._buffer = memoryview(bytearray(READ))
+        self._places = _Places(connections or 2**31)
+        self._keep = keep
+        self._age = age
+        self._lines: set[Line] = set()
+        self._idle: dict[str, list[Line]] = {}
+        self._closed = False
+
+    async def send(self, request: SignedRequest, patience: Patience, attempt: Attempt) -> Answer:
+        message = written(request)
+        if self._closed:
+            raise ProxyError("shutting_down", "the connections to the provider are closed", sent=attempt.sent)
+        if not self._places.taken():
+            await self._place(patience.connect)
+        line = self._kept(message.origin) or await self._opened(message.origin, patience.connect)
+        attempt.sent = "maybe"
+        try:
+            return await line.ask(message, patience)
+        except asyncio.CancelledError:
+            line.abort()
+            raise
+
+    async def close(self) -> None:
+        self._closed = True
+        for line in tuple(self._lines):
+            line.end()
+        await asyncio.sleep(0)  # the loop ends them in its next turn
+
+    def freed(self, line: Line, *, reusable: bool) -> None:
+        self._places.leave()
+        if line.fresh:
+            self._dial.remember(line.transport)
+        if reusable and not self._closed:
+            line.rest(self._keep)
+            self._idle.setdefault(line.origin, []).append(line)
+
+    def lost(self, line: Line) -> None:
+        self._lines.discard(line)
+        idle = self._idle.get(line.origin, ())
+        if line in idle:
+            cast("list[Line]", idle).remove(line)
+
+    def _kept(self, origin: str) -> Line | None:
+        """An idle connection; the one used last comes first, so that the others can end."""
+        idle = self._idle.get(origin)
+        while idle:
+            line = idle.pop()
+            if line.is_clean and self._loop.time() - line.born < self._age:
+                return line
+            line.end()
+        return None
+
+    async def _place(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._places.turn()
+        except TimeoutError:
+            raise ProxyError("upstream_timeout", "no connection to the provider became free in time") from None
+
+    async def _opened(self, origin: str, seconds: float) -> Line:
+        try:
+            line = await self._dial.open(origin, lambda: Line(self, origin, self._buffer), seconds)
+            self._lines.add(line)
+            if not line.is_open or self._closed:
+                line.end()
+                raise ConnectionResetError
+        except (OSError, UnicodeError) as fault:
+            self._places.leave()
+            _refuse(fault)
+        except asyncio.CancelledError:
+            self._places.leave()
+            raise
+        return line
+
+
+class _Places:
+    """`most` at once; who waits gets one in the order of asking."""
+
+    def __init__(self, most: int) -> None:
+        self._free = most
+        self._line: deque[asyncio.Future[None]] = deque()
+
+    def taken(self) -> bool:
+        """One is taken, if one is free now."""
+        if self._free == 0:
+            return False
+        self._free -= 1
+        return True
+
+    async def turn(self) -> None:
+        turn = asyncio.get_running_loop().create_future()
+        self._line.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():  # handed over in the very moment of giving up
+                self.leave()
+            raise
+
+    def leave(self) -> None:
+        """A place that is left goes straight to the first who waits, so none is free while one waits."""
+        while self._line:
+            turn = self._line.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1
+
+
+def _refuse(fault: Exception) -> NoReturn:
+    code, words = next((code, words) for kind, code, words in _FAULTS if isinstance(fault, kind))
+    raise ProxyError(code, words) from None
