@@ -8,11 +8,12 @@ import signal
 import socket
 import ssl
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Any, Final, TextIO, cast
 
 from proxy import __version__
 from proxy.addresses import Listen, TcpListen, UnixListen
@@ -25,8 +26,10 @@ from proxy.inbound.admin import AdminServer, State
 from proxy.inbound.server import InboundServer
 from proxy.inbound.ways import match
 from proxy.model import Clock, InboundRequest
+from proxy.outbound.dial import verified_tls
 from proxy.outbound.session import SessionTransport
 from proxy.outbound.transport import Transport
+from proxy.outbound.wire import WireTransport
 from proxy.pipeline import Pipeline
 from proxy.settings import Settings
 from proxy.stores.memory import MemoryStore
@@ -36,13 +39,16 @@ from proxy.telemetry.story import Story
 from proxy.tokens import Tokens
 
 POOL_SPARE: Final = 8
-"""Connections beside a route's concurrency: token calls, and answers still streaming."""
+"""Connections beside a route's concurrency: answers still streaming."""
 
 
 def transport_for(lane: Lane) -> Transport:
     """A pool of the route's own: routes share no connection."""
-    tls = ssl.create_default_context(cadata=lane.tls_ca) if lane.tls_ca else None
-    return SessionTransport(tls=tls, connections=lane.route.limits.concurrency + POOL_SPARE)
+    return WireTransport(tls=_tls(lane), connections=lane.route.limits.concurrency + POOL_SPARE)
+
+
+def _tls(lane: Lane) -> ssl.SSLContext:
+    return verified_tls(lane.tls_ca)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +61,13 @@ class Outside:
     @classmethod
     @asynccontextmanager
     async def of(cls, generation: Generation, clock: Clock) -> AsyncIterator["Outside"]:
-        transports = {name: transport_for(lane) for name, lane in generation.lanes.items()}
+        lanes = generation.lanes.items()
+        transports = {name: transport_for(lane) for name, lane in lanes}
+        sessions = {name: SessionTransport(tls=_tls(lane)) for name, lane in lanes if lane.exchange}
         try:
-            yield cls(transports, TokenFetch(lambda: generation, transports, clock))
+            yield cls(transports, TokenFetch(lambda: generation, sessions, clock))
         finally:
-            for transport in transports.values():
+            for transport in (*transports.values(), *sessions.values()):
                 await transport.close()
 
 
@@ -183,6 +191,14 @@ async def until_signalled() -> AsyncIterator[Stop]:
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
+
+
+def event_loop() -> Callable[[], asyncio.AbstractEventLoop]:
+    """uvloop's where it is installed (`paraf[fast]`), asyncio's own elsewhere."""
+    try:
+        return cast("Callable[[], asyncio.AbstractEventLoop]", import_module("uvloop").new_event_loop)
+    except ImportError:
+        return asyncio.new_event_loop
 
 
 async def run(app: App) -> int:

@@ -4,7 +4,7 @@ import asyncio
 
 import click
 
-from proxy.app import App, run
+from proxy.app import App, event_loop, run
 from proxy.commands.configuration import config_options, load
 
 
@@ -16,4 +16,5 @@ def serve(file: str, allow_inline_secrets: bool) -> int:
     app = App(loaded.settings, loaded.generation)
     for warning in loaded.warnings:
         app.logger.warning("configuration", finding=str(warning))
-    return asyncio.run(run(app))
+    with asyncio.Runner(loop_factory=event_loop()) as runner:
+        return runner.run(run(app))

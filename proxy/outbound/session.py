@@ -15,6 +15,7 @@ from yarl import URL
 
 from proxy.errors import ProxyError
 from proxy.model import Attempt, Headers, SignedRequest
+from proxy.outbound.dial import verified_tls
 from proxy.outbound.message import Message, written
 from proxy.outbound.pool import CleanPool
 from proxy.outbound.transport import Patience
@@ -46,13 +47,6 @@ def require_compiled_aiohttp() -> None:
             "aiohttp's compiled HTTP parser is missing or switched off: "
             "install aiohttp from a wheel for this platform and unset AIOHTTP_NO_EXTENSIONS"
         )
-
-
-def verified_tls() -> ssl.SSLContext:
-    """Chain, name and dates are checked against the system's roots, or those of SSL_CERT_FILE."""
-    context = ssl.create_default_context()
-    context.set_alpn_protocols(["http/1.1"])
-    return context
 
 
 class SessionTransport:

@@ -100,6 +100,7 @@ class WireTransport:
         try:
             line = await self._dial.open(origin, lambda: Line(self, origin, self._buffer), seconds)
             self._lines.add(line)
+            await asyncio.sleep(0)  # what a server said together with the end of the handshake is read by then
             if not line.is_open or self._closed:
                 line.end()
                 raise ConnectionResetError

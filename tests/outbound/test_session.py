@@ -13,7 +13,8 @@ import trustme
 from rawpeer import CLOSE, RESET, RawPeer, answer, ok
 
 from proxy.errors import ProxyError
-from proxy.outbound.session import require_compiled_aiohttp, verified_tls
+from proxy.outbound.dial import verified_tls
+from proxy.outbound.session import require_compiled_aiohttp
 from proxy.outbound.transport import Patience
 
 METHODS = ["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "POST", "PATCH"]
