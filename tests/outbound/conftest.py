@@ -1,8 +1,8 @@
 import pytest
-from sending import opened
+from sending import SYSTEM, opened
 
 
 @pytest.fixture
 async def sender():
-    async with opened() as sender:
+    async with opened(tls=SYSTEM) as sender:
         yield sender

@@ -3,10 +3,12 @@
 import contextlib
 
 from proxy.model import Attempt, SignedRequest
-from proxy.outbound.session import SessionTransport
+from proxy.outbound.session import SessionTransport, verified_tls
 from proxy.outbound.transport import Patience
 
 PATIENCE = Patience(connect=2, first_byte=2, idle=2)
+SYSTEM = verified_tls()
+"""Made once: reading the system's roots takes longer than most of these tests."""
 
 
 class Sender:
