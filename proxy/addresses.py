@@ -16,7 +16,9 @@ _LABEL: Final = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _NAME: Final = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*")
 _URL: Final = re.compile(r"(?i:(https?))://([^/?#\\]*)(.*)", re.DOTALL)
 _AUTHORITY: Final = re.compile(r"(\[[^\[\]]*\]|[^\[\]:]*)(?::([0-9]{1,5}))?")
-_PATH: Final = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*")
+_PATH_CHARACTER: Final = r"[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2}"
+_PATH: Final = re.compile(rf"(?:{_PATH_CHARACTER})*")
+_QUERY: Final = re.compile(rf"(?:{_PATH_CHARACTER}|\?)*")
 _PATTERN: Final = re.compile(r"/[!\"$&->@-\[\]-~]*")
 """Printable ASCII without `#`, `%`, `?` and the backslash."""
 _DEFAULT_PORTS: Final = {"https": 443, "http": 80}
@@ -204,6 +206,25 @@ class AllowRule:
         if method not in (*METHODS, "*"):
             raise ValueError(f"must begin with a method ({' '.join(METHODS)} or *), as in: POST /orders/**")
         return cls(method, _pattern(pattern.strip(" ")))
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One call of a provider: a method, and the target under its base, with its query if it has one."""
+
+    method: str
+    target: str
+
+    @classmethod
+    def parse(cls, text: str) -> "Endpoint":
+        method, _, target = text.partition(" ")
+        if method not in METHODS:
+            raise ValueError(f"must begin with a method ({' '.join(METHODS)}), as in: POST /v1/token")
+        path, _, query = target.partition("?")
+        if not path.startswith("/") or not _PATH.fullmatch(path) or not _QUERY.fullmatch(query):
+            raise ValueError("needs a path that can be sent as it is after the method, as in: POST /v1/token")
+        _refuse_dots(path)
+        return cls(method, target)
 
 
 def _pattern(text: str) -> str:

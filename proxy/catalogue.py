@@ -1,6 +1,7 @@
 """The profiles at hand: those that come with Paraf, and those of the operator's own folders, which win."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -17,16 +18,40 @@ from proxy.source import Report, Scalar, Source, overlay, parse
 SUFFIX = ".yaml"
 
 
+@dataclass(frozen=True, slots=True)
+class _File:
+    """`label`: how findings name it, an operator's own by its path."""
+
+    place: Traversable
+    label: str
+
+    @property
+    def name(self) -> str:
+        return self.place.name.removesuffix(SUFFIX)
+
+    def text(self) -> str:
+        """Raises ConfigError."""
+        try:
+            return self.place.read_text(encoding="utf-8")
+        except OSError as error:
+            words = f"cannot be read: {error.strerror or 'unknown'}"
+        except UnicodeDecodeError:
+            words = "is not UTF-8 text"
+        raise ConfigError([Finding(self.label, 1, 1, "(file)", words)])
+
+
 class Catalogue:
+    """`folders` must be there."""
+
     def __init__(self, folders: Iterable[Path] = ()) -> None:
         self._folders = tuple(folders)
         self._read: dict[str, Profile] = {}
 
     @cached_property
-    def _files(self) -> Mapping[str, Traversable]:
-        packaged = resources.files("proxy.providers").iterdir()
-        own = (file for folder in self._folders for file in sorted(folder.iterdir()))
-        return {file.name.removesuffix(SUFFIX): file for file in (*packaged, *own) if file.name.endswith(SUFFIX)}
+    def _files(self) -> Mapping[str, _File]:
+        packaged = [_File(place, place.name) for place in resources.files("proxy.providers").iterdir()]
+        own = [_File(place, str(place)) for folder in self._folders for place in sorted(folder.iterdir())]
+        return {file.name: file for file in (*packaged, *own) if file.place.name.endswith(SUFFIX)}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -45,14 +70,16 @@ class Catalogue:
 
     def _laid_out(self, name: str, below: tuple[str, ...]) -> Source:
         """A file over the one that it extends, and so on."""
-        source = parse(self._files[name].read_text(encoding="utf-8"), self._files[name].name)
+        source = parse(self._files[name].text(), self._files[name].label)
         if not isinstance(source.root, Node):
             raise ConfigError([Finding(source.file, 1, 1, "(file)", "must be a mapping")])
         parent = source.root.get("extends")
         if not isinstance(parent, Scalar):
             return source
-        if parent.text in (*below, name) or parent.text not in self._files:
-            others = set(self._files) - {*below, name}
+        if parent.text in (*below, name):
+            raise ConfigError([source.finding(("extends",), "leads back to this profile")])
+        if parent.text not in self._files:
+            others = set(self._files) - {name}
             raise ConfigError([source.finding(("extends",), f"no such profile{did_you_mean(parent.text, others)}")])
         base = self._laid_out(parent.text, (*below, name)).root
         return Source(source.file, overlay(base, source.root)) if isinstance(base, Node) else source

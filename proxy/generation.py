@@ -25,7 +25,8 @@ from proxy.settings import RouteSettings, Settings
 from proxy.shape import did_you_mean
 from proxy.signing.binding import Binding, bind, effective
 from proxy.signing.exchange import Exchange
-from proxy.signing.names import needed_credentials, override_findings
+from proxy.signing.names import needed_credentials
+from proxy.signing.overrides import override_faults
 from proxy.signing.profile import Profile
 from proxy.signing.refusal import Refusals
 from proxy.signing.signer import Signer
@@ -115,9 +116,9 @@ class _Builder:
     def _lane(self, route: RouteSettings, profile: Profile, hosts: frozenset[str]) -> Lane | None:
         bases = self._bases(route, profile)
         switches = effective(profile, route.switches)
-        faults = list(override_findings(profile, switches, route.switches))
-        for path, message in faults:
-            self._find(route, path, message)
+        faults = list(override_faults(profile, switches, route.switches))
+        for fault in faults:
+            self._find(route, fault.path, fault.words, key=fault.at_key)
         texts, keys = self._credentials(route, profile, switches) if not faults else ({}, None)
         if bases is None or keys is None:
             return None

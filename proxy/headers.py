@@ -5,6 +5,7 @@ then a look-alike would shadow what Paraf signs.
 """
 
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -17,6 +18,9 @@ HOP_BY_HOP: Final = frozenset(
     transfer-encoding upgrade http2-settings""".split()
 )
 """RFC 9110 section 7.6.1, with what older and newer clients send beside it."""
+
+FRAMING: Final = HOP_BY_HOP | {"host", "content-length", "expect"}
+"""What the connection itself decides: no profile and no route sets these."""
 
 _ENDS_HERE: Final = HOP_BY_HOP | frozenset(
     """authorization expect host content-length
@@ -45,14 +49,21 @@ def _ends_here(folded: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Strip:
-    """What a route's profile adds to the rules above. Folded names.
+    """What a route's profile adds to the rules above.
 
-    `owned`: headers that Paraf sets; nothing of the caller's under such a name passes.
-    `single`: headers that the caller may send in the exact spelling and once, instead of Paraf.
+    `owned`: headers that Paraf sets, folded; nothing of the caller's under such a name passes.
+    `single`: headers that the caller may send instead of Paraf, once; folded name to the spelling that passes, in
+    lower case.
     """
 
     owned: frozenset[str]
-    single: frozenset[str]
+    single: Mapping[str, str]
+
+    @classmethod
+    def of(cls, *, owned: Iterable[str], single: Iterable[str]) -> "Strip":
+        """Of names as the profile spells them."""
+        ours = frozenset(fold(name) for name in owned)
+        return cls(ours, {fold(name): name.lower() for name in single if fold(name) not in ours})
 
     def keep(self, headers: Headers, *, body_changes: bool) -> Headers:
         """The caller's headers that go on. Raises `bad_request` when a header of `single` stands twice."""
@@ -66,7 +77,7 @@ class Strip:
             if body_changes and folded in _DIGESTS:
                 continue
             if folded in self.single:
-                if name.lower() != folded or not value:
+                if name.lower() != self.single[folded] or not value.strip():
                     continue
                 if folded in seen:
                     raise ProxyError("bad_request", "a header of which the provider wants one is sent twice")

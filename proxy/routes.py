@@ -27,11 +27,8 @@ class Route:
     timeouts: Timeouts
 
     def allows(self, method: str, target: str) -> bool:
-        return not self.allow or any(rule_matches(rule, method, self.below(target)) for rule in self.allow)
-
-    def below(self, target: str) -> str:
-        """The provider's target without the path of the base."""
-        return target[len(self.base.path) :] or "/"
+        below = below_base(target, self.base)
+        return not self.allow or any(rule_matches(rule, method, below) for rule in self.allow)
 
 
 class RouteTable:
@@ -56,6 +53,12 @@ class RouteTable:
 
 def _under(path: str, prefix: str) -> bool:
     return path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in ("", "/")
+
+
+def below_base(target: str, base: BaseUrl) -> str:
+    """The provider's target without the path of the base, which is in front of it."""
+    below = target[len(base.path) :]
+    return below if below.startswith("/") else f"/{below}"
 
 
 def under_base(target: str, base: BaseUrl) -> bool:

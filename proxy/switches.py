@@ -9,17 +9,19 @@ from typing import Final
 from proxy.shape import Choice, Flag, Key, Parsed, Record, Table, Text, Whole
 
 TIME_FORMATS: Final = ("iso_offset_s", "iso_offset_ms", "iso_z_s", "iso_z_ms", "epoch_s", "epoch_ms")
-_HEADER_NAME: Final = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
+_STRFTIME: Final = re.compile(r"strftime:(?=.*%[YymdjHIMSf])(?:[ -$&-~]|%[YymdjHIMSfpzaAbBuwGV%])+")
+"""What is the same on every machine: no %s, which is of the machine's zone, no %c, no line breaks by %n."""
+HEADER_NAME: Final = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
 
 
 def time_format(text: str) -> str:
-    if text in TIME_FORMATS or re.fullmatch(r"strftime:(?:[ -~])+", text):
+    if text in TIME_FORMATS or _STRFTIME.fullmatch(text):
         return text
-    raise ValueError(f"unknown time format (known: {', '.join(TIME_FORMATS)}, strftime:...)")
+    raise ValueError(f"unknown time format (known: {', '.join(TIME_FORMATS)}, strftime: with %Y %m %d %H %M %S)")
 
 
 def header_table(what: str) -> Table:
-    return Table(Text(r"[ -~]*", what), _HEADER_NAME, "a header name")
+    return Table(Text(r"[ -~]*", what), HEADER_NAME, "a header name")
 
 
 _FRAMING: Final = frozenset(
@@ -36,10 +38,10 @@ def _route_headers(**tables: dict[str, str]) -> dict[str, dict[str, str]]:
 
 EXTERNAL_ID: Final = Record(
     {
-        "header": Key(Text(_HEADER_NAME, "a header name"), "the header that carries it"),
+        "header": Key(Text(HEADER_NAME, "a header name"), "the header that carries it; default: X-EXTERNAL-ID"),
         "format": Key(Choice(("digits", "uuid")), "what Paraf makes when the caller sends none"),
         "length": Key(Whole(8, 36), "how many digits"),
-        "prefix": Key(Text(r"[0-9A-Za-z_-]+", "letters, digits, - or _"), "text in front of what is made"),
+        "prefix": Key(Text(r"[0-9A-Za-z_-]{1,28}", "at most 28 letters, digits, - or _"), "text in front of that"),
         "on_repeat": Key(Choice(("same", "new")), "after a refused token: the same again, or a new one"),
     }
 )

@@ -4,8 +4,8 @@
         ...
         assert peer.requests[0].target == b"/v1/pay?"
 
-A script gets each request and returns bytes, or a list of steps: bytes are written, a number is a pause in seconds,
-an `asyncio.Event` is waited for, `CLOSE` ends the connection cleanly and `RESET` rudely.
+A script gets each request and returns bytes, or steps, lazy ones too: bytes are written, a number is a pause in
+seconds, an `asyncio.Event` is waited for, `CLOSE` ends the connection cleanly and `RESET` rudely.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ import re
 import socket
 import ssl
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -45,7 +45,7 @@ class Request:
         return [value for key, value in self.headers if key.lower() == name.lower().encode()]
 
 
-Script = Callable[[Request], bytes | Sequence[Step]]
+Script = Callable[[Request], bytes | Iterable[Step]]
 
 
 def answer(status: str, body: bytes = b"", *lines: str) -> bytes:
@@ -195,7 +195,7 @@ class _Connection(asyncio.StreamReaderProtocol):
             self.peer._left()
 
 
-async def play(steps: Sequence[Step], writer: asyncio.StreamWriter) -> bool:
+async def play(steps: Iterable[Step], writer: asyncio.StreamWriter) -> bool:
     """False when the script ended the connection."""
     for step in steps:
         match step:

@@ -231,6 +231,13 @@ def test_an_address_in_use_is_a_sentence_and_exit_1(folder, secret):
         assert f"cannot listen on {address}" in second.stderr
 
 
+def test_the_compiled_parser_is_required(folder, secret):
+    done = paraf("serve", "-c", "paraf.yaml", cwd=folder, AIOHTTP_NO_EXTENSIONS="1", **secret)
+    assert done.returncode == 1
+    assert "AIOHTTP_NO_EXTENSIONS" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_sandbox_hands_out_a_configuration_that_serves(tmp_path):
     command = [
         sys.executable,

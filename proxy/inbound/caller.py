@@ -10,7 +10,8 @@ from aiohttp.http_exceptions import LineTooLong
 from aiohttp.streams import StreamReader
 
 from proxy.errors import ProxyError
-from proxy.inbound.connection import BrokenBody, Call
+from proxy.inbound.call import Call
+from proxy.inbound.connection import BrokenBody
 from proxy.inbound.problem import METHODS
 from proxy.model import Headers
 

@@ -1,7 +1,7 @@
 """One caller's connection: aiohttp's parser and keep-alive rules; the deadlines, the silence and the errors are ours.
 
 No `web.Request` or `web.Response` is made: `request_factory` gives a Call, and the answer's bytes go straight to the
-transport (inbound.md, variant A). The semi-private names this leans on are held by tests, and aiohttp is pinned.
+transport. The semi-private names this leans on are held by tests, and aiohttp is pinned.
 """
 
 import asyncio
@@ -12,13 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
-from aiohttp import HttpVersion11, web
-from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http import RawRequestMessage
+from aiohttp import web
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
-from proxy.telemetry.story import Story
+from proxy.inbound.call import Call, CallerLeft, Written
 
 _READ_BUFFER: Final = 64 * 1024
 _LINGER: Final = 5.0
@@ -26,7 +24,7 @@ _LINGER: Final = 5.0
 the caller, still sending, might never see why."""
 _RESET: Final = struct.pack("ii", 1, 0)
 _SILENT: Final = logging.Logger("silent", logging.CRITICAL + 1)  # noqa: LOG001 -- outside the tree: none can wake it
-"""aiohttp logs header lines and tracebacks (security.md section 5)."""
+"""aiohttp logs header lines and tracebacks (measured, 3.14.5)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,95 +39,8 @@ class ServerLimits:
     connections: int = 4096
 
 
-class CallerLeft(Exception):
-    """Nobody is there to write to."""
-
-
 class BrokenBody(Exception):
     """What follows the head is no body."""
-
-
-class Call:
-    """One request whose head is whole, and how far its answer is. Made by aiohttp as its `request_factory`.
-
-    `_task`, `_finish` and `_cancel` are what its RequestHandler uses of a request.
-    """
-
-    __slots__ = ("_running", "_task", "begun", "connection", "keeps", "left", "message", "payload", "story")
-
-    def __init__(
-        self,
-        message: RawRequestMessage,
-        payload: StreamReader,
-        connection: "CallerConnection",
-        _writer: AbstractStreamWriter,
-        task: "asyncio.Task[None]",
-    ) -> None:
-        self.message = message
-        self.payload = payload
-        self.connection = connection
-        self.story: Story | None = None
-        self.begun = False
-        self.left = False
-        self.keeps = False
-        self._task = task
-        self._running: asyncio.Task[Any] | None = None
-
-    def start(self, story: Story) -> None:
-        self.story = story
-        self._running = asyncio.current_task()
-
-    @property
-    def may_keep(self) -> bool:
-        """Can another request follow? Not behind an unread body, nor behind an upgrade that was ignored.
-
-        In the latter case aiohttp 3.14.5 drops what came in the same read (inbound.md, "Traps found").
-        """
-        message = self.message
-        return (
-            message.version == HttpVersion11
-            and not message.should_close
-            and not message.upgrade
-            and self.payload.is_eof()
-            and not self.connection.retiring
-        )
-
-    def begin(self, status: int, data: bytes, *, keeps: bool) -> None:
-        """Write the head of the final answer. Raises CallerLeft."""
-        self.connection.write(data)
-        self.begun = True
-        self.keeps = keeps
-        if self.story is not None:
-            self.story.status = status
-
-    def stop(self) -> None:
-        if self._running is not None:
-            self._running.cancel()
-
-    def _finish(self) -> None:
-        """Nothing is kept that would have to be let go."""
-
-    def _cancel(self, _reason: BaseException) -> None:
-        """The connection is gone. Before the first byte to the provider all stops; after it the outcome is awaited.
-
-        What is only being relayed has its outcome.
-        """
-        self.left = True
-        if self.begun or self.story is None or self.story.sent == "no":
-            self.stop()
-
-
-class Written:
-    """An answer that aiohttp has nothing to do for any more."""
-
-    __slots__ = ("keep_alive",)
-
-    def __init__(self, call: Call) -> None:
-        self.keep_alive = call.keeps
-
-    async def prepare(self, _request: object) -> None: ...
-
-    async def write_eof(self) -> None: ...
 
 
 class CallerConnection(RequestHandler):
@@ -182,7 +93,10 @@ class CallerConnection(RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._stop_awaiting_head()
+        lingers = self.call is None
         super().connection_lost(exc)
+        if lingers and self.task is not None:
+            self.task.cancel()  # aiohttp would wait on for the rest of a refused body
 
     def data_received(self, data: bytes) -> None:
         try:

@@ -6,7 +6,7 @@ from aiohttp import HttpVersion11
 
 from proxy.errors import ProxyError
 from proxy.headers import answer_headers, value_of
-from proxy.inbound.connection import Call
+from proxy.inbound.call import Call
 from proxy.inbound.problem import reason
 from proxy.model import Headers, UpstreamResponse
 

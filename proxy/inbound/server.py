@@ -9,8 +9,9 @@ from typing import Any, cast
 from aiohttp import web
 
 from proxy.errors import ProxyError
+from proxy.inbound.call import Call, CallerLeft, Written
 from proxy.inbound.caller import read, unreadable
-from proxy.inbound.connection import Call, CallerConnection, CallerLeft, ServerLimits, Written
+from proxy.inbound.connection import CallerConnection, ServerLimits
 from proxy.inbound.problem import problem
 from proxy.inbound.relay import relay, write_own
 from proxy.model import Clock, Headers, InboundRequest, UpstreamResponse
@@ -145,6 +146,7 @@ class InboundServer:
 
     def _refuse_unread(self, call: Call, fault: BaseException | None) -> Written:
         story = self._new_story("other")
+        call.start(story)
         self._refuse(call, story, unreadable(fault))
         self._end(story)
         return Written(call)

@@ -13,7 +13,7 @@ from aiohttp.connector import Connection
 from aiohttp.http_writer import StreamWriter
 from yarl import URL
 
-from proxy.errors import ProxyError
+from proxy.errors import ProxyError, StartError
 from proxy.model import Attempt, Headers, SignedRequest
 from proxy.outbound.dial import verified_tls
 from proxy.outbound.message import Message, written
@@ -40,10 +40,10 @@ _FAULTS: Final[tuple[tuple[type[Exception], str, str], ...]] = (
 
 
 def require_compiled_aiohttp() -> None:
-    """Raise RuntimeError when aiohttp would read HTTP with its pure Python parsers: they are laxer (security.md 5)."""
+    """Raise StartError when aiohttp would read HTTP with its pure Python parsers: they are laxer (measured, 3.14.5)."""
     parsers = (http.HttpRequestParser, http.HttpResponseParser)
     if any(parser.__module__ != "aiohttp._http_parser" for parser in parsers):
-        raise RuntimeError(
+        raise StartError(
             "aiohttp's compiled HTTP parser is missing or switched off: "
             "install aiohttp from a wheel for this platform and unset AIOHTTP_NO_EXTENSIONS"
         )
@@ -85,7 +85,7 @@ class SessionTransport:
             request.method,
             URL(message.origin),
             allow_redirects=False,
-            # No `total`: aiohttp pays for it with a timer and a context around every read (performance.md).
+            # No `total`: aiohttp pays for it with a timer and a context around every read.
             timeout=aiohttp.ClientTimeout(connect=patience.connect, sock_read=patience.idle),
             middlewares=(_Sending(message, patience.first_byte, attempt),),
         )

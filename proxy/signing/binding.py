@@ -1,11 +1,12 @@
 """A profile bound to one account's credentials: all that is known at load is filled in once."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from proxy.signing.profile import Choose, Let, Profile, Signature
-from proxy.signing.template import Template
+from proxy.headers import fold
+from proxy.signing.profile import Choose, Let, Profile, Scheme, Signature
+from proxy.signing.template import Template, compile_template
 from proxy.signing.timestamps import time_formatter
 
 Lazy = Callable[["Values"], bytes]
@@ -29,7 +30,7 @@ class Values(dict[str, bytes]):
 class ExternalId:
     """The id that the provider wants to be unique in a day. `length` counts the digits, the prefix not."""
 
-    header: str
+    header: str = "X-EXTERNAL-ID"
     format: Literal["digits", "uuid"] = "digits"
     length: int = 20
     prefix: str = ""
@@ -62,19 +63,53 @@ def effective(profile: Profile, overrides: Mapping[str, Any]) -> dict[str, Any]:
     return {**merged, "external_id": ExternalId(**set_ones) if set_ones else None}
 
 
+def schemes_of(profile: Profile, switches: Mapping[str, Any]) -> dict[str, Scheme]:
+    """The schemes that a route's calls can take, by name, with the route's own headers, string and key laid on them."""
+    named = switches["signature"]
+    laid = {rule.scheme: _with_headers(profile.schemes[rule.scheme], switches) for rule in profile.rules}
+    return {**laid, named: _with_string_and_key(_with_headers(profile.schemes[named], switches), switches)}
+
+
+def _with_headers(scheme: Scheme, switches: Mapping[str, Any]) -> Scheme:
+    """A route's headers take the place of the scheme's, however each is spelt."""
+    own = switches.get("headers") or {"set": {}, "default": {}}
+    set_ones = _in_place_of(scheme.set, own["set"])
+    default = _in_place_of(scheme.default, own["default"])
+    always = {fold(name) for name in set_ones}
+    default = {name: template for name, template in default.items() if fold(name) not in always}
+    return replace(scheme, set=set_ones, default=default)
+
+
+def _in_place_of(theirs: Mapping[str, Template], own: Mapping[str, str]) -> dict[str, Template]:
+    replaced = {fold(name) for name in own}
+    kept = {name: template for name, template in theirs.items() if fold(name) not in replaced}
+    return {**kept, **{name: compile_template(text) for name, text in own.items()}}
+
+
+def _with_string_and_key(scheme: Scheme, switches: Mapping[str, Any]) -> Scheme:
+    """They stand for those of the first signature; a scheme that a rule chooses keeps its own."""
+    own: dict[str, Any] = {name: compile_template(switches[name]) for name in ("string", "key") if switches.get(name)}
+    if not own:
+        return scheme
+    first, *rest = scheme.signatures
+    return replace(scheme, signatures=(replace(first, **own), *rest))
+
+
 def bind(profile: Profile, switches: Mapping[str, Any], credentials: Mapping[str, bytes]) -> Binding:
     """Fill in all that is known at load. `credentials`: the values of every kind but `pem`."""
-    known = {**credentials, "token_separator": (switches.get("token_separator") or "|").encode()}
-    known |= {name: template.render(credentials) for name, template in profile.constants.items()}
+    known = {**credentials, "token_separator": switches["token_separator"].encode()}
+    known |= {name: each.render(known) for name, each in profile.constants.items() if each.names <= known.keys()}
     known |= {name: text.encode() for name, text in (switches.get("constants") or {}).items()}
-    lazy = {name: _let(let, known, switches) for name, let in profile.let.items()}
+    zone = profile.zone.encode()
+    lazy: dict[str, Lazy] = {"zone": lambda _: zone}
+    lazy |= {name: _let(let, known, switches) for name, let in profile.let.items()}
     return Binding(profile, switches, known, lazy)
 
 
 def _let(let: Let, known: Mapping[str, bytes], switches: Mapping[str, Any]) -> Lazy:
     if isinstance(let, Template):
         return let.bind(known).render
-    return _choice(let, known, switches.get("digest_for") or "by_method")
+    return _choice(let, known, switches["digest_for"])
 
 
 def _choice(let: Choose, known: Mapping[str, bytes], table: str) -> Lazy:

@@ -24,7 +24,7 @@ class Exchange:
     """One account's token call, bound at load."""
 
     def __init__(self, binding: Binding, call: TokenCall, base: BaseUrl) -> None:
-        self.url = base.text + call.path
+        self.url = base.text + call.endpoint.target
         self._call = call
         self._headers = binding.headers(call.headers)
         self._signatures: Sequence[Signature] = tuple(binding.signature(each) for each in call.signatures)
@@ -36,7 +36,7 @@ class Exchange:
     def draft(self, now_ms: int) -> Draft:
         values = Values({**self._known, "now": b"%d" % now_ms}, self._lazy)
         headers = rendered(self._headers, values)
-        request = SignedRequest(self._call.method, self.url, headers, self._body(values))
+        request = SignedRequest(self._call.endpoint.method, self.url, headers, self._body(values))
         return Draft(request, demands(self._signatures, values), headers_due(self._signatures))
 
     def _body(self, values: Values) -> bytes:

@@ -1,169 +1,164 @@
-"""Names in a profile: every hole of a template must be filled by somebody, every scheme named must be there."""
+"""Names in a profile: which values each of its templates can use, and which credentials a route needs for that."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
-from proxy.errors import Finding
-from proxy.shape import did_you_mean
-from proxy.signing.profile import Choose, Compare, Let, Profile, Signature, TokenCall
-from proxy.signing.template import Template, compile_template
-from proxy.source import Path, Source
+from proxy.shape import closest
+from proxy.signing.algorithms import SYMMETRIC
+from proxy.signing.binding import schemes_of
+from proxy.signing.profile import Let, Profile, Scheme, Signature
+from proxy.signing.template import Template
+from proxy.source import Path
 
-CLOCK: Final = frozenset({"now", "timestamp", "token_separator"})
-CALL: Final = CLOCK | {
-    "method", "path", "query", "endpoint", "url", "token", "authorization", "body", "raw_body", "external_id",
-}  # fmt: skip
-
-
-Used = tuple[Path, Template, frozenset[str]]
-"""A template, where it stands, and the names that are filled there."""
-
-
-def check(profile: Profile, source: Source) -> Iterator[Finding]:
-    """Names that a template uses and nobody gives; schemes that rules and switches name and nobody has."""
-    for path, template, known in _templates(profile):
-        for name in sorted(template.names - known):
-            if not name.startswith("header."):
-                yield source.finding(path, f"unknown name {{{name}}}{did_you_mean(name, known)}")
-    named: dict[Path, str] = {("signature",): profile.switches["signature"]}
-    named |= {("rules", str(i), "scheme"): rule.scheme for i, rule in enumerate(profile.rules)}
-    for where, scheme in named.items():
-        if scheme not in profile.schemes:
-            yield source.finding(where, f"no such scheme{did_you_mean(str(scheme), profile.schemes)}")
-    for path, signature in _signatures(profile):
-        if isinstance(signature.key, str) and profile.credentials.get(signature.key) != "pem":
-            yield source.finding((*path, "key"), "must name a credential of kind pem")
+REQUEST: Final = frozenset({"method", "path", "query", "endpoint", "url", "body", "raw_body"})
+BEARER: Final = frozenset({"token", "authorization"})
+CLOCK: Final = frozenset({"now", "timestamp"})
+CALL: Final = REQUEST | BEARER | CLOCK | {"external_id"}
+SENT: Final = frozenset({"header.NAME"})
+"""Headers as they leave: there when a string is signed, not while they are being made."""
+ALWAYS: Final = frozenset({"token_separator"})
+RESERVED: Final = CALL | ALWAYS | {"zone"}
 
 
-def _signatures(profile: Profile) -> Iterator[tuple[Path, Signature]]:
-    for name, scheme in profile.schemes.items():
-        for i, signature in enumerate(scheme.signatures):
-            yield ("schemes", name, "signatures", str(i)), signature
-    for i, signature in enumerate(profile.token.signatures if profile.token else ()):
-        yield ("token", "signatures", str(i)), signature
-    for name, signature in profile.callbacks.items():
-        yield ("callbacks", name), signature
+@dataclass(frozen=True, slots=True)
+class Use:
+    """A template, where it stands, and the names it can use. `line`: it makes one line of text, as a header is."""
+
+    path: Path
+    template: Template
+    known: frozenset[str]
+    line: bool = False
 
 
-def _templates(profile: Profile) -> Iterator[Used]:
-    """Every template with its place and the names it may use."""
-    texts = frozenset(name for name, kind in profile.credentials.items() if kind != "pem")
-    for name, template in profile.constants.items():
-        yield ("constants", name), template, texts
-    call, token = CALL | texts | frozenset(profile.constants), CLOCK | texts | frozenset(profile.constants)
+def texts(profile: Profile) -> frozenset[str]:
+    """The credentials that templates can mention."""
+    return frozenset(name for name, kind in profile.credentials.items() if kind != "pem")
+
+
+def scope(profile: Profile, given: frozenset[str]) -> frozenset[str]:
+    """The names for a place where `given` of a call is known: also every let but those that need something else."""
+    known, elsewhere = given | ALWAYS | texts(profile) | frozenset(profile.constants), CALL - given
     for name, let in profile.let.items():
-        yield from ((path, template, call) for path, template in _let_templates(name, let))
-        if all(template.names <= token for _, template in _let_templates(name, let)):
-            token |= {name}
-        call |= {name}
-    yield from _signature_templates(profile, call, token)
-    yield from _scheme_templates(profile, call)
-    yield from _token_templates(profile.token, token) if profile.token else ()
-    yield from _compare_templates(profile.compare, call) if profile.compare else ()
+        if _needed_by(let) & elsewhere:
+            elsewhere |= {name}
+        else:
+            known |= {name}
+    return known
 
 
-def _signature_templates(profile: Profile, call: frozenset[str], token: frozenset[str]) -> Iterator[Used]:
-    for path, signature in _signatures(profile):
-        names = token if path[0] == "token" else call
-        yield (*path, "string"), signature.string, names
-        if isinstance(signature.key, Template):
-            yield (*path, "key"), signature.key, names
-
-
-def _scheme_templates(profile: Profile, call: frozenset[str]) -> Iterator[Used]:
+def uses(profile: Profile) -> Iterator[Use]:
+    """Every template of a profile."""
+    for name, template in profile.constants.items():
+        yield Use(("constants", name), template, texts(profile))
+    yield from _let_uses(profile)
     for name, scheme in profile.schemes.items():
-        for part, table in (("set", scheme.set), ("default", scheme.default)):
-            for header, template in table.items():
-                yield ("schemes", name, part, header), template, call
+        yield from scheme_uses(profile, name, scheme)
+    yield from _token_uses(profile)
+    for name, signature in profile.callbacks.items():
+        yield from _signature_uses(("callbacks", name), signature, scope(profile, REQUEST | BEARER) | SENT)
+    yield from _compare_uses(profile)
 
 
-def _let_templates(name: str, let: Let) -> Iterator[tuple[Path, Template]]:
-    if isinstance(let, Template):
-        yield ("let", name), let
+def scheme_uses(profile: Profile, name: str, scheme: Scheme) -> Iterator[Use]:
+    path, known = ("schemes", name), scope(profile, CALL if scheme.token else CALL - BEARER)
+    for part, table in (("set", scheme.set), ("default", scheme.default)):
+        yield from (Use((*path, part, header), template, known, line=True) for header, template in table.items())
+    for i, signature in enumerate(scheme.signatures):
+        yield from _signature_uses((*path, "signatures", str(i)), signature, known | SENT)
+
+
+def _signature_uses(path: Path, signature: Signature, known: frozenset[str]) -> Iterator[Use]:
+    yield Use((*path, "string"), signature.string, known)
+    if isinstance(signature.key, Template) and signature.algorithm in SYMMETRIC:
+        yield Use((*path, "key"), signature.key, known)
+
+
+def _token_uses(profile: Profile) -> Iterator[Use]:
+    call, known = profile.token, scope(profile, CLOCK)
+    if call is None:
         return
-    for table, rows in (("by_method", let.by_method), ("by_body", let.by_body)):
-        for row, template in rows.items():
-            yield ("let", name, table, row), template
+    yield from (Use(("token", "headers", name), each, known, line=True) for name, each in call.headers.items())
+    yield from (Use(("token", "form", name), each, known) for name, each in (call.form or {}).items())
+    yield from (Use(path, each, known, line=True) for path, each in _leaves(call.json, ("token", "json")))
+    for i, signature in enumerate(call.signatures):
+        yield from _signature_uses(("token", "signatures", str(i)), signature, known)
 
 
-def _token_templates(token: TokenCall, known: frozenset[str]) -> Iterator[Used]:
-    for part, table in (("headers", token.headers), ("form", token.form or {})):
-        for name, template in table.items():
-            yield ("token", part, name), template, known
-    for template in json_leaves(token.json):
-        yield ("token", "json"), template, known
+def _compare_uses(profile: Profile) -> Iterator[Use]:
+    compare, known = profile.compare, scope(profile, REQUEST | BEARER | CLOCK)
+    if compare is None:
+        return
+    yield from (Use(("compare", "headers", name), each, known, line=True) for name, each in compare.headers.items())
+    yield from (Use(path, each, known, line=True) for path, each in _leaves(compare.json, ("compare", "json")))
 
 
-def _compare_templates(compare: Compare, known: frozenset[str]) -> Iterator[Used]:
-    yield from ((("compare", "headers", name), template, known) for name, template in compare.headers.items())
-    yield from ((("compare", "json"), template, known) for template in json_leaves(compare.json))
-
-
-def json_leaves(value: Any) -> Iterator[Template]:
+def _leaves(value: Any, path: Path) -> Iterator[tuple[Path, Template]]:
     """The templates in a JSON body."""
     if isinstance(value, Template):
-        yield value
-    elif isinstance(value, dict):
-        for member in value.values():
-            yield from json_leaves(member)
-    elif isinstance(value, list):
-        for member in value:
-            yield from json_leaves(member)
+        yield path, value
+    members = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, member in members:
+        yield from _leaves(member, (*path, str(name)))
+
+
+def _let_uses(profile: Profile) -> Iterator[Use]:
+    """A let can use those above it."""
+    known = CALL | ALWAYS | texts(profile) | frozenset(profile.constants)
+    for name, let in profile.let.items():
+        yield from (Use(("let", name, *row), template, known) for row, template in let_rows(let))
+        known |= {name}
+
+
+def let_rows(let: Let) -> Iterator[tuple[Path, Template]]:
+    if isinstance(let, Template):
+        yield (), let
+        return
+    for table, rows in (("by_method", let.by_method), ("by_body", let.by_body)):
+        yield from (((table, row), template) for row, template in rows.items())
+
+
+def _needed_by(let: Let) -> frozenset[str]:
+    names = frozenset[str]().union(*(template.names for _, template in let_rows(let)))
+    return names if isinstance(let, Template) else names | {"method", "body"}
+
+
+def unknown(template: Template, known: frozenset[str], profile: Profile) -> Iterator[str]:
+    """What to say of each name that nobody gives here. A name that is like none is not repeated: a key can be pasted
+    into a template.
+    """
+    elsewhere = {*RESERVED, *profile.credentials, *profile.constants, *profile.let}
+    for name in sorted(template.names - known):
+        close = closest(name, known)
+        if name.startswith("header."):
+            if not known >= SENT:
+                yield "{header.NAME} can be used in the string and key of a call's signature only"
+        elif name in elsewhere:
+            yield f"{{{name}}} is not known here"
+        elif close:
+            yield f"unknown name {{{name}}} (did you mean {close}?)"
+        else:
+            yield f"a hole has a name that is not known here (known: {', '.join(sorted(known))})"
 
 
 def needed_credentials(profile: Profile, switches: Mapping[str, Any]) -> frozenset[str]:
     """The credentials without which a route of these switches cannot sign, or fetch its token."""
-    schemes = [profile.schemes[switches["signature"]], *(profile.schemes[rule.scheme] for rule in profile.rules)]
-    signatures = [signature for scheme in schemes for signature in scheme.signatures]
-    templates = [template for scheme in schemes for template in (*scheme.set.values(), *scheme.default.values())]
-    if profile.token and any(scheme.token for scheme in schemes):
+    schemes = schemes_of(profile, switches)
+    found = [use.template for name, scheme in schemes.items() for use in scheme_uses(profile, name, scheme)]
+    signatures = [signature for scheme in schemes.values() for signature in scheme.signatures]
+    if profile.token and any(scheme.token for scheme in schemes.values()):
+        found += [use.template for use in _token_uses(profile)]
         signatures += profile.token.signatures
-        templates += [template for _, template, _ in _token_templates(profile.token, frozenset())]
     keys = {signature.key for signature in signatures if isinstance(signature.key, str)}
-    templates += [signature.key for signature in signatures if isinstance(signature.key, Template)]
-    templates += [signature.string for signature in signatures]
-    return frozenset((_reached(profile, templates) | keys | {"client_id"}) & set(profile.credentials))
+    return frozenset((_reached(profile, found) | keys | {"client_id"}) & set(profile.credentials))
 
 
 def _reached(profile: Profile, templates: Iterable[Template]) -> set[str]:
-    """Names that these templates mention, and those that their constants and lets do."""
+    """Names that these templates mention, and those that their lets and constants do."""
     names = {name for template in templates for name in template.names}
-    for name in list(profile.constants):
-        names |= profile.constants[name].names if name in names else set()
     for name in reversed(list(profile.let)):
         if name in names:
-            names |= {inner for _, template in _let_templates(name, profile.let[name]) for inner in template.names}
+            names |= _needed_by(profile.let[name])
+    for name, template in profile.constants.items():
+        names |= template.names if name in names else set()
     return names
-
-
-def override_findings(
-    profile: Profile, switches: Mapping[str, Any], overrides: Mapping[str, Any]
-) -> Iterator[tuple[Path, str]]:
-    """What is wrong with a route's own switches, seen with the profile: path below the route, and words."""
-    if switches["signature"] not in profile.schemes:
-        yield ("signature",), f"{profile.name} has no such scheme{did_you_mean(switches['signature'], profile.schemes)}"
-    texts = {name for name, kind in profile.credentials.items() if kind != "pem"}
-    known = CALL | texts | set(profile.constants) | set(profile.let) | set(overrides.get("constants") or {})
-    headers = overrides.get("headers") or {}
-    written: dict[Path, str | None] = {("string",): overrides.get("string"), ("key",): overrides.get("key")}
-    written |= {("headers", part, name): text for part in headers for name, text in headers[part].items()}
-    for path, text in written.items():
-        yield from ((path, message) for message in _template_faults(text, known))
-    for name, let in profile.let.items():
-        if isinstance(let, Choose) and not getattr(let, switches.get("digest_for") or "by_method"):
-            yield ("digest_for",), f"{profile.name} has no such table for {name}"
-
-
-def _template_faults(text: str | None, known: frozenset[str] | set[str]) -> Iterator[str]:
-    if text is None:
-        return
-    try:
-        names = compile_template(text).names
-    except ValueError as error:
-        yield str(error)
-        return
-    yield from (
-        f"unknown name {{{name}}}{did_you_mean(name, known)}"
-        for name in sorted(names - known)
-        if not name.startswith("header.")
-    )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from proxy.addresses import AllowRule, BaseUrl
+from proxy.addresses import AllowRule, BaseUrl, Endpoint
 from proxy.signing.template import Template
 
 CredentialKind = Literal["text", "base64", "hex", "pem"]
@@ -78,8 +78,7 @@ class TokenAnswer:
 class TokenCall:
     """The call that fetches a token. `json` and `form` hold templates as their leaves. Times in seconds."""
 
-    method: str
-    path: str
+    endpoint: Endpoint
     headers: Mapping[str, Template]
     json: Any
     form: Mapping[str, Template] | None
@@ -123,7 +122,7 @@ class Compare:
     `json` holds templates as its leaves; `answer` is where the signature stands in what comes back.
     """
 
-    call: AllowRule
+    endpoint: Endpoint
     environments: tuple[str, ...]
     headers: Mapping[str, Template]
     json: Any

@@ -11,14 +11,14 @@ from typing import Any, Final
 
 from proxy.addresses import BaseUrl
 from proxy.errors import ProxyError
-from proxy.headers import Strip, fold, value_of
+from proxy.headers import Strip, value_of
 from proxy.model import Headers, SignedRequest, Token
-from proxy.routes import rule_matches
-from proxy.signing.binding import Binding, ExternalId, Lazy, Values, timestamp
+from proxy.routes import below_base, rule_matches
+from proxy.signing.binding import Binding, ExternalId, Lazy, Values, schemes_of, timestamp
 from proxy.signing.canonical import NotJson, minify, sort_keys
 from proxy.signing.draft import Demand, Draft, demands, headers_due, json_body, rendered
 from proxy.signing.profile import Profile, Scheme, Signature
-from proxy.signing.template import Template, compile_template
+from proxy.signing.template import Template
 
 CANONICAL: Final[dict[str, Callable[[bytes], bytes]]] = {
     "raw": lambda body: body,
@@ -72,8 +72,9 @@ class Signer:
             "authorization": lambda values: b"Bearer " + values["token"],
         }
         self._lazy = lazy | dict(binding.lazy)
-        self._default = self._bound(switches["signature"])
-        self._rules = tuple((rule.call, self._bound(rule.scheme)) for rule in profile.rules)
+        schemes = {name: self._bound(scheme) for name, scheme in schemes_of(profile, switches).items()}
+        self._default = schemes[switches["signature"]]
+        self._rules = tuple((rule.call, schemes[rule.scheme]) for rule in profile.rules)
 
     @property
     def base_path(self) -> str:
@@ -81,7 +82,7 @@ class Signer:
 
     def admit(self, method: str, target: str, headers: Headers, body: bytes) -> Call:
         """Strip and canonicalise. `target`: the provider's, base path and all. Raises `bad_request`."""
-        below = target[len(self._base.path) :] or "/"
+        below = below_base(target, self._base)
         scheme = next((bound for rule, bound in self._rules if rule_matches(rule, method, below)), self._default)
         canonical = self._canonical_body(body)
         sent = canonical if self._send_canonical else body
@@ -111,8 +112,8 @@ class Signer:
         given = self._given(call.method, call.target, b"", b"", token)
         values = Values({**self._binding.known, **given, "now": b"%d" % now_ms}, self._lazy)
         headers = rendered(self._binding.headers(compare.headers), values)
-        url = self._base.text + compare.call.pattern
-        return SignedRequest(compare.call.method, url, headers, json_body(compare.json, values))
+        url = self._base.text + compare.endpoint.target
+        return SignedRequest(compare.endpoint.method, url, headers, json_body(compare.json, values))
 
     def callback(  # noqa: PLR0917  a request in its parts
         self, name: str, method: str, target: str, headers: Headers, body: bytes, token: Token | None
@@ -150,45 +151,25 @@ class Signer:
                 ) from None
             return body
 
-    def _bound(self, name: str) -> BoundScheme:
-        binding, scheme = self._binding, self._binding.profile.schemes[name]
-        extra = binding.switches.get("headers") or {"set": {}, "default": {}}
-        set_ones = {**scheme.set, **{name: compile_template(text) for name, text in extra["set"].items()}}
-        default = {**scheme.default, **{name: compile_template(text) for name, text in extra["default"].items()}}
-        taken = {fold(name) for name in set_ones}
-        default = {name: template for name, template in default.items() if fold(name) not in taken}
-        signatures = tuple(binding.signature(signature) for signature in _overridden(scheme, binding.switches))
-        strip = self._strip(scheme, set_ones, default, signatures)
+    def _bound(self, scheme: Scheme) -> BoundScheme:
+        binding = self._binding
+        signatures = tuple(binding.signature(signature) for signature in scheme.signatures)
         return BoundScheme(
             scheme.token,
-            binding.headers(set_ones),
-            binding.headers(default),
+            binding.headers(scheme.set),
+            binding.headers(scheme.default),
             signatures,
-            strip,
+            self._strip(scheme),
             _read_headers(signatures),
         )
 
-    def _strip(
-        self, scheme: Scheme, set_ones: Mapping[str, Any], default: Mapping[str, Any], signatures: Sequence[Signature]
-    ) -> Strip:
+    def _strip(self, scheme: Scheme) -> Strip:
         """What any scheme of the profile sets is owned in every one: a rule cannot open a gap."""
-        every = self._binding.profile.schemes.values()
-        owned = {fold(name) for other in every for name in other.set}
-        owned |= {fold(signature.header) for other in every for signature in other.signatures}
-        owned |= {fold(name) for name in (*set_ones, *scheme.drop)} | {fold(each.header) for each in signatures}
-        single = {fold(name) for name in default}
-        single |= {fold(self.external_id.header)} if self.external_id else set()
-        return Strip(frozenset(owned), frozenset(single - owned))
-
-
-def _overridden(scheme: Scheme, switches: Mapping[str, Any]) -> tuple[Signature, ...]:
-    """A route's `string` and `key` stand for those of the scheme's first signature."""
-    if not scheme.signatures or not (switches.get("string") or switches.get("key")):
-        return scheme.signatures
-    first, *rest = scheme.signatures
-    string = compile_template(switches["string"]) if switches.get("string") else first.string
-    key = compile_template(switches["key"]) if switches.get("key") and isinstance(first.key, Template) else first.key
-    return (Signature(first.header, string, first.algorithm, key, first.encoding, first.prefix), *rest)
+        every = (scheme, *self._binding.profile.schemes.values())
+        owned = {name for each in every for name in each.set}
+        owned |= {signature.header for each in every for signature in each.signatures}
+        single = {*scheme.default, *([self.external_id.header] if self.external_id else ())}
+        return Strip.of(owned={*owned, *scheme.drop}, single=single)
 
 
 def _header_values(names: Sequence[str], headers: Headers) -> dict[str, bytes]:
@@ -206,12 +187,14 @@ def _endpoint(switches: Mapping[str, Any], profile: Profile, base: BaseUrl) -> C
     kind = switches["sign_path"]
     if kind == "full_url":
         return lambda target: base.origin + target
-    cut = (base.path if switches["strip_base_path"] else "") + profile.strip_prefix
+    cut = (base.path if switches["strip_base_path"] else "", profile.strip_prefix)
     added = profile.add_prefix
 
     def endpoint(target: str) -> str:
         path, mark, query = target.partition("?")
-        path = added + (_without(path, cut) or "/")
+        for prefix in cut:
+            path = _without(path, prefix)
+        path = added + (path or "/")
         if kind == "path":
             return path
         return path + mark + (query if kind == "path_and_query" else "&".join(sorted(query.split("&"))))

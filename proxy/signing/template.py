@@ -8,9 +8,10 @@ import base64
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import reduce
-from typing import Final
+from typing import ClassVar, Final
 
 from proxy.shape import did_you_mean
 from proxy.signing.canonical import NotJson, minify, sort_keys, strip_blanks
@@ -44,40 +45,73 @@ FILTERS: Final[dict[str, Filter]] = {
     "upper": bytes.upper,
 }
 
+_GIVES_BYTES: Final = {"sha256": True, "sha512": True, "hex": False, "b64": False}
 _PIECE: Final = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]|[^{}]+")
+_LINE: Final = re.compile(rb"[ -~]*")
 
 
 @dataclass(frozen=True, slots=True)
 class Hole:
+    """`binary`: does it give bytes that are no text? None: as the value is that fills it."""
+
     name: str
     apply: Filter
+    binary: bool | None = None
 
     def fill(self, values: Mapping[str, bytes]) -> bytes:
         return self.apply(values[self.name])
 
 
 @dataclass(frozen=True, slots=True)
+class Moment:
+    """`{now|FORMAT}`: the clock reading; local times are those of the value `zone`, an offset."""
+
+    form: str
+    apply: Filter
+    binary: bool | None = None
+    name: ClassVar[str] = "now"
+
+    def fill(self, values: Mapping[str, bytes]) -> bytes:
+        return self.apply(time_formatter(self.form, values["zone"].decode())(int(values["now"])))
+
+
+Part = bytes | Hole | Moment
+
+
+@dataclass(frozen=True, slots=True)
 class Template:
     """A compiled text. `parts` can hold secrets after `bind`, so they are not shown."""
 
-    parts: tuple[bytes | Hole, ...] = field(repr=False)
+    parts: tuple[Part, ...] = field(repr=False)
 
     @property
     def names(self) -> frozenset[str]:
         """Names that must be given to `render`."""
-        return frozenset(part.name for part in self.parts if isinstance(part, Hole))
+        return frozenset(part.name for part in self.parts if not isinstance(part, bytes))
+
+    def is_line(self, raw: AbstractSet[str]) -> bool:
+        """One line of text, as a header is? `raw`: names whose values are none."""
+        return all(_is_line(part, raw) for part in self.parts)
 
     def bind(self, values: Mapping[str, bytes]) -> "Template":
         """Fill what is known at load; what is left is filled for each request."""
-        filled = (part.fill(values) if isinstance(part, Hole) and part.name in values else part for part in self.parts)
+        filled = (
+            part if isinstance(part, bytes) or part.name not in values else part.fill(values) for part in self.parts
+        )
         return Template(_joined(filled))
 
     def render(self, values: Mapping[str, bytes]) -> bytes:
         return b"".join([part if isinstance(part, bytes) else part.fill(values) for part in self.parts])
 
 
-def _joined(parts: Iterable[bytes | Hole]) -> tuple[bytes | Hole, ...]:
-    made: list[bytes | Hole] = []
+def _is_line(part: Part, raw: AbstractSet[str]) -> bool:
+    if isinstance(part, bytes):
+        return bool(_LINE.fullmatch(part))
+    return part.name not in raw if part.binary is None else not part.binary
+
+
+def _joined(parts: Iterable[Part]) -> tuple[Part, ...]:
+    made: list[Part] = []
     for part in parts:
         if isinstance(part, bytes) and made and isinstance(made[-1], bytes):
             made[-1] += part
@@ -87,11 +121,11 @@ def _joined(parts: Iterable[bytes | Hole]) -> tuple[bytes | Hole, ...]:
 
 
 def compile_template(text: str) -> Template:
-    """Raises ValueError that says which hole is wrong and what may stand there."""
+    """Raises ValueError that says what may stand there. The text is not repeated: a key can be pasted into it."""
     return Template(_joined(_part(found) for found in _PIECE.finditer(text)))
 
 
-def _part(found: "re.Match[str]") -> bytes | Hole:
+def _part(found: "re.Match[str]") -> Part:
     piece = found[0]
     if found[1] is not None:
         return _hole(found[1])
@@ -100,29 +134,29 @@ def _part(found: "re.Match[str]") -> bytes | Hole:
     return {"{{": "{", "}}": "}"}.get(piece, piece).encode()
 
 
-def _hole(text: str) -> Hole:
+def _hole(text: str) -> Hole | Moment:
     name, *pipes = text.split("|")
     if not re.fullmatch(r"[a-z][a-z0-9_]*|header\.[A-Za-z0-9_-]+", name):
-        raise ValueError(f"{{{text}}} is no hole: write {{name}} or {{name|filter}}")
-    first = _moment(pipes) if name == "now" else None
-    filters = [_filter(pipe) for pipe in (pipes[1:] if first else pipes)]
-    return Hole(name.lower(), _chain([first, *filters] if first else filters))
-
-
-def _moment(pipes: list[str]) -> Filter:
+        raise ValueError("a hole is written {name} or {name|filter}")
+    if name != "now":
+        return Hole(name.lower(), _chain(pipes), _binary(pipes))
     if not pipes:
         raise ValueError("{now} needs a time format: {now|iso_offset_s}")
-    formatter = time_formatter(time_format(pipes[0]))
-    return lambda value: formatter(int(value))
+    return Moment(time_format(pipes[0]), _chain(pipes[1:]), _binary(pipes[1:]))
+
+
+def _binary(pipes: list[str]) -> bool | None:
+    return next((_GIVES_BYTES[pipe] for pipe in reversed(pipes) if pipe in _GIVES_BYTES), None)
 
 
 def _filter(name: str) -> Filter:
     if name in FILTERS:
         return FILTERS[name]
-    raise ValueError(f"unknown filter {name}{did_you_mean(name, FILTERS)}")
+    raise ValueError(f"unknown filter{did_you_mean(name, FILTERS)}")
 
 
-def _chain(filters: list[Filter]) -> Filter:
+def _chain(pipes: list[str]) -> Filter:
+    filters = [_filter(pipe) for pipe in pipes]
     if len(filters) == 1:
         return filters[0]
     return lambda value: reduce(lambda so_far, each: each(so_far), filters, value)

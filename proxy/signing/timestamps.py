@@ -6,6 +6,7 @@ Jakarta has +07:00 all year.
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
+from functools import lru_cache
 from typing import Final
 
 JAKARTA: Final = "+07:00"
@@ -24,6 +25,7 @@ def zone(text: str) -> timezone:
     return timezone(offset if found[1] == "+" else -offset)
 
 
+@lru_cache(maxsize=64)
 def time_formatter(name: str, offset: str = JAKARTA) -> TimeFormatter:
     """The formatter for a time format of `switches.TIME_FORMATS`, or for `strftime:...` in the given offset."""
     if name == "epoch_ms":

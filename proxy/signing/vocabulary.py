@@ -4,15 +4,15 @@ Switches are those of `proxy.switches`; the rest is here. A new SNAP provider is
 """
 
 import re
+from dataclasses import dataclass, replace
 from fnmatch import translate
 from typing import Any, Final
 
 from proxy import shape
-from proxy.addresses import AllowRule, BaseUrl
+from proxy.addresses import METHODS, AllowRule, BaseUrl, Endpoint
 from proxy.errors import ConfigError
-from proxy.shape import Anything, Choice, Flag, Key, Listing, Parsed, Record, Table, Text, Whole
-from proxy.signing.algorithms import ALGORITHMS, ENCODINGS, SYMMETRIC
-from proxy.signing.names import check
+from proxy.shape import BAD, Anything, Choice, Flag, Key, Listing, Parsed, Record, Table, Text, Whole
+from proxy.signing.algorithms import ALGORITHMS, ASYMMETRIC, ENCODINGS
 from proxy.signing.profile import (
     CODE_CLASSES,
     Choose,
@@ -27,10 +27,11 @@ from proxy.signing.profile import (
     TokenAnswer,
     TokenCall,
 )
+from proxy.signing.soundness import check
 from proxy.signing.template import Template, compile_template
 from proxy.signing.timestamps import JAKARTA, zone
-from proxy.source import Report, Source
-from proxy.switches import SWITCHES, header_table
+from proxy.source import Mapping, Node, Path, Report, Sequence, Source
+from proxy.switches import HEADER_NAME, SWITCHES
 
 
 def _glob(text: str) -> Glob:
@@ -42,17 +43,40 @@ def _zone(text: str) -> str:
     return text
 
 
+@dataclass(frozen=True, slots=True)
+class JsonTemplate:
+    """Any JSON value; its texts are templates."""
+
+    def read(self, node: Node, path: Path, report: Report) -> Any:
+        if isinstance(node, Mapping):
+            members = {key.text: self.read(value, (*path, key.text), report) for key, value in node.members}
+            return BAD if BAD in members.values() else members
+        if isinstance(node, Sequence):
+            items = [self.read(item, (*path, str(i)), report) for i, item in enumerate(node.items)]
+            return BAD if BAD in items else items
+        plain = Anything().read(node, path, report)
+        return TEMPLATE.read(node, path, report) if isinstance(plain, str) else plain
+
+    def schema(self) -> dict[str, Any]:
+        return {}
+
+
 TEMPLATE: Final = Parsed(compile_template, "a template")
 GLOB: Final = Parsed(_glob, "text with ? and *")
-TEMPLATES: Final = Table(TEMPLATE, header_table("").pattern, "a header name")
-DOTTED: Final = Text(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*", "a dotted path")
+HEADER: Final = Text(HEADER_NAME, "a header name")
+TEMPLATES: Final = Table(TEMPLATE, HEADER.pattern, HEADER.words)
+NAME: Final = (r"[a-z][a-z0-9_]*", "small letters, digits and _: what a template can mention")
+_DOTTED: Final = (r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*", "a dotted path")
+DOTTED: Final = Text(*_DOTTED)
 PREFIX: Final = Text(r"/[A-Za-z0-9._~/-]*[A-Za-z0-9._~-]", "a path such as /nicepay")
 BASE_URL: Final = Parsed(BaseUrl.parse, "a URL such as https://api.example.com")
-CALL_RULE: Final = Parsed(AllowRule.parse, "a method and a path such as POST /v1/token")
+CALL_RULE: Final = Parsed(AllowRule.parse, "a method and a path such as POST /v1/token/**")
+ENDPOINT: Final = Parsed(Endpoint.parse, "a method and a path such as POST /v1/token")
 
 
-def _signature(*, algorithm: str, key: str, **parts: Any) -> Signature:
-    return Signature(algorithm=algorithm, key=compile_template(key) if algorithm in SYMMETRIC else key, **parts)
+def _signature(*, algorithm: str, key: Template, **parts: Any) -> Signature:
+    name = key.render({}).decode() if algorithm in ASYMMETRIC and not key.names else None
+    return Signature(algorithm=algorithm, key=name or key, **parts)
 
 
 def _environment(api: BaseUrl, token: BaseUrl | None, *, confirmed: bool) -> Environment:
@@ -79,32 +103,22 @@ def _refused(status: int, code: Glob | None, field: str | None, value: str | Non
     return RefusedRow(status, code, field, value)
 
 
-def _token(call: AllowRule, **parts: Any) -> TokenCall:
+def _token(call: Endpoint, **parts: Any) -> TokenCall:
     if parts["json"] is not None and parts["form"] is not None:
         raise ValueError("a body is json or form, not both")
-    body = _leaves(parts.pop("json"))
-    return TokenCall(method=call.method, path=call.pattern, json=body, **parts)
+    return TokenCall(endpoint=call, **parts)
 
 
-def _compare(*, json: Any, **parts: Any) -> Compare:
-    return Compare(json=_leaves(json), **parts)
-
-
-def _leaves(value: Any) -> Any:
-    """The same JSON value with every text compiled."""
-    if isinstance(value, dict):
-        return {name: _leaves(member) for name, member in value.items()}
-    if isinstance(value, list):
-        return [_leaves(member) for member in value]
-    return compile_template(value) if isinstance(value, str) else value
+def _compare(call: Endpoint, **parts: Any) -> Compare:
+    return Compare(endpoint=call, **parts)
 
 
 SIGNATURE: Final = Record(
     {
-        "header": Key(Text(header_table("").pattern, "a header name"), "the header that carries it", required=True),
+        "header": Key(HEADER, "the header that carries it", required=True),
         "string": Key(TEMPLATE, "the string-to-sign", required=True),
         "algorithm": Key(Choice(tuple(ALGORITHMS)), "how it is signed", required=True),
-        "key": Key(Text(), "HMAC: a template; RSA: the name of a pem credential", required=True),
+        "key": Key(TEMPLATE, "HMAC: a template; RSA: the name of a pem credential", required=True),
         "encoding": Key(Choice(tuple(ENCODINGS)), "how the signature is written", default="b64"),
         "prefix": Key(Text(r"[ -~]*", "printable text"), "text in front of it", default=""),
     },
@@ -115,7 +129,7 @@ SCHEME: Final = Record(
         "token": Key(Flag(), "does a call carry an access token", required=True),
         "set": Key(TEMPLATES, "headers always set", default={}),
         "default": Key(TEMPLATES, "headers set when the caller sends none", default={}),
-        "drop": Key(Listing(Text()), "headers of the caller that end here", default=()),
+        "drop": Key(Listing(HEADER), "headers of the caller that end here", default=()),
         "signatures": Key(Listing(SIGNATURE), "in the order they are made", default=()),
         "unsigned": Key(Flag(), "a call of this scheme carries no signature, by the provider's word", default=False),
     },
@@ -130,16 +144,16 @@ ANSWER: Final = Record(
         "default_lifetime": Key(
             shape.duration(maximum=7 * 86_400), "its life when the answer says none", required=True
         ),
-        "success": Key(Table(GLOB), "fields that, if there, must match", default={}),
-        "refused": Key(Table(GLOB), "fields by which a 200 says no", default={}),
+        "success": Key(Table(GLOB, *_DOTTED), "fields that, if there, must match", default={}),
+        "refused": Key(Table(GLOB, *_DOTTED), "fields by which a 200 says no", default={}),
     },
     TokenAnswer,
 )
 TOKEN: Final = Record(
     {
-        "call": Key(CALL_RULE, "method and path under the token base", required=True),
+        "call": Key(ENDPOINT, "method and path under the token base", required=True),
         "headers": Key(TEMPLATES, "headers of the call", default={}),
-        "json": Key(Anything(), "JSON body; texts are templates"),
+        "json": Key(JsonTemplate(), "JSON body; texts are templates"),
         "form": Key(Table(TEMPLATE), "form body"),
         "signatures": Key(Listing(SIGNATURE), "signatures of the call", default=()),
         "answer": Key(ANSWER, "how to read the answer", required=True),
@@ -151,6 +165,28 @@ TOKEN: Final = Record(
     },
     _token,
 )
+_SAID: Final = ("timestamp", "canonical", "sign_path", "signature")
+"""Switches of which no value is the usual one."""
+_USUAL: Final = {
+    "forward": "canonical",
+    "invalid_json": "raw",
+    "strip_base_path": False,
+    "method_case": "upper",
+    "token_separator": "|",
+    "digest_for": "by_method",
+}
+_METHOD: Final = ("|".join((*METHODS, "other")), f"one of {', '.join(METHODS)}, other")
+
+
+def _switches() -> dict[str, Key]:
+    """Those of a profile; of the others a template stands in its own place here."""
+    return {
+        name: replace(key, required=name in _SAID, default=_USUAL.get(name))
+        for name, key in SWITCHES.items()
+        if name not in ("constants", "string", "key", "headers")
+    }
+
+
 PROFILE: Final = Record(
     {
         "extends": Key(Text(), "the profile this one is laid on"),
@@ -170,9 +206,9 @@ PROFILE: Final = Record(
             "named sets of hosts",
             default={},
         ),
-        "credentials": Key(Table(Choice(("text", "base64", "hex", "pem"))), "names and kinds", required=True),
-        **{name: key for name, key in SWITCHES.items() if name not in ("constants", "string", "key", "headers")},
-        "constants": Key(Table(TEMPLATE), "named texts over credentials", default={}),
+        "credentials": Key(Table(Choice(("text", "base64", "hex", "pem")), *NAME), "names and kinds", required=True),
+        **_switches(),
+        "constants": Key(Table(TEMPLATE, *NAME), "named texts over credentials", default={}),
         "zone": Key(Parsed(_zone, "an offset such as +07:00"), "offset of local times", default=JAKARTA),
         "strip_prefix": Key(PREFIX, "left out of the signed path", default=""),
         "add_prefix": Key(PREFIX, "put in front of the signed path", default=""),
@@ -182,12 +218,13 @@ PROFILE: Final = Record(
                     TEMPLATE,
                     Record(
                         {
-                            "by_method": Key(Table(TEMPLATE), "by method", default={}),
+                            "by_method": Key(Table(TEMPLATE, *_METHOD), "by method", default={}),
                             "by_body": Key(Table(TEMPLATE), "by there being a body", default={}),
                         },
                         _choose,
                     ),
-                )
+                ),
+                *NAME,
             ),
             "named intermediate values, each over those above it",
             default={},
@@ -230,10 +267,10 @@ PROFILE: Final = Record(
         "compare": Key(
             Record(
                 {
-                    "call": Key(CALL_RULE, "method and path", required=True),
+                    "call": Key(ENDPOINT, "method and path", required=True),
                     "environments": Key(Listing(Text()), "where it may be asked", required=True),
                     "headers": Key(TEMPLATES, "headers of the call", default={}),
-                    "json": Key(Anything(), "JSON body; texts are templates", required=True),
+                    "json": Key(JsonTemplate(), "JSON body; texts are templates", required=True),
                     "answer": Key(DOTTED, "where the signature stands", required=True),
                 },
                 _compare,

@@ -1,7 +1,7 @@
 import functools
 
 import pytest
-from sending import TRANSPORTS, opened
+from sending import SYSTEM, TRANSPORTS, opened
 
 
 @pytest.fixture(params=TRANSPORTS)
@@ -12,5 +12,5 @@ def opening(request):
 
 @pytest.fixture
 async def sender(opening):
-    async with opening() as sender:
+    async with opening(tls=SYSTEM) as sender:
         yield sender

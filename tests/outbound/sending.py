@@ -3,12 +3,15 @@
 import contextlib
 
 from proxy.model import Attempt, SignedRequest
+from proxy.outbound.dial import verified_tls
 from proxy.outbound.session import SessionTransport
 from proxy.outbound.transport import Patience
 from proxy.outbound.wire import WireTransport
 
 PATIENCE = Patience(connect=2, first_byte=2, idle=2)
 TRANSPORTS = {"session": SessionTransport, "wire": WireTransport}
+SYSTEM = verified_tls()
+"""Made once: reading the system's roots takes longer than most of these tests."""
 
 
 class Sender:

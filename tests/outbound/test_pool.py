@@ -6,6 +6,7 @@ import select
 
 import pytest
 from rawpeer import CLOSE, RawPeer, chunked, ok
+from sending import SYSTEM
 
 from proxy.errors import ProxyError
 
@@ -31,10 +32,25 @@ async def test_what_comes_while_a_connection_is_idle_reaches_no_caller(sender, u
         assert (peer.connections, peer.hangups) == (2, 1)
 
 
-@pytest.mark.parametrize("extra", [FORGED, FORGED * 3, b"H", FORGED[:25], b"garbage", b"HTTP/1.1 100 Continue\r\n\r\n"])
+EXTRA = [FORGED, FORGED * 3, b"H", FORGED[:25], b"garbage", b"HTTP/1.1 100 Continue\r\n\r\n"]
+
+
+@pytest.mark.parametrize("extra", EXTRA)
 @pytest.mark.parametrize("own", [ok(b"own"), chunked(b"own"), b"HTTP/1.1 204 No Content\r\n\r\n"])
 async def test_what_comes_in_one_piece_with_an_answer_reaches_no_other_caller(sender, own, extra):
-    script = iter([own + extra, ok(b"second")])
+    script = iter([[own + extra], [ok(b"second")]])
+    async with RawPeer(lambda request: next(script)) as peer:
+        with contextlib.suppress(ProxyError):
+            await sender.fetch("GET", f"{peer.url}/")
+        assert await sender.fetch("GET", f"{peer.url}/") == (200, b"second")
+        assert peer.connections == 2
+
+
+@pytest.mark.parametrize("extra", EXTRA)
+@pytest.mark.parametrize("own", [ok(b"own"), chunked(b"own")])
+async def test_what_comes_in_one_piece_with_the_end_of_a_body_reaches_no_other_caller(sender, own, extra):
+    """Here aiohttp gives the connection back while it is still reading that piece."""
+    script = iter([[own[:-1], 0.02, own[-1:] + extra], [ok(b"second")]])
     async with RawPeer(lambda request: next(script)) as peer:
         with contextlib.suppress(ProxyError):
             await sender.fetch("GET", f"{peer.url}/")
@@ -70,7 +86,7 @@ async def test_an_answer_with_connection_close_ends_its_connection(sender):
 
 
 async def test_an_idle_connection_ends_after_its_time(opening):
-    async with opening(keep=0.05) as sender, RawPeer(lambda request: ok()) as peer:
+    async with opening(tls=SYSTEM, keep=0.05) as sender, RawPeer(lambda request: ok()) as peer:
         await sender.fetch("GET", f"{peer.url}/")
         await peer.until(lambda peer: peer.hangups == 1)
 

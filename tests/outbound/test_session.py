@@ -11,6 +11,7 @@ import sys
 import pytest
 import trustme
 from rawpeer import CLOSE, RESET, RawPeer, answer, ok
+from sending import SYSTEM
 
 from proxy.errors import ProxyError
 from proxy.outbound.dial import verified_tls
@@ -169,7 +170,7 @@ async def test_a_connect_that_takes_too_long_is_a_timeout_before_sending(sender)
 
 
 async def test_calls_beyond_the_limit_wait_for_a_connection_and_no_longer_than_for_one(opening):
-    async with RawPeer(lambda request: [asyncio.Event()]) as peer, opening(connections=2) as sender:
+    async with RawPeer(lambda request: [asyncio.Event()]) as peer, opening(tls=SYSTEM, connections=2) as sender:
         held = [asyncio.create_task(sender.send("GET", f"{peer.url}/")) for _ in range(2)]
         await peer.until(lambda peer: len(peer.requests) == 2)
         with pytest.raises(ProxyError) as raised:
@@ -276,4 +277,4 @@ def test_without_the_compiled_parser_there_is_a_plain_sentence():
     environment = os.environ | {"AIOHTTP_NO_EXTENSIONS": "1"}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "RuntimeError: aiohttp's compiled HTTP parser is missing or switched off" in done.stderr
+    assert "StartError: aiohttp's compiled HTTP parser is missing or switched off" in done.stderr

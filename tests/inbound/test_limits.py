@@ -1,0 +1,143 @@
+"""Slow callers are ended by total deadlines, and honest ones do not notice them."""
+
+import asyncio
+import time
+
+import pytest
+from serving import House, get, open_callers, post, whole
+
+from proxy.inbound.server import ServerLimits
+
+SHORT = ServerLimits(header_seconds=0.3, body_seconds=0.4, idle_seconds=0.8)
+
+
+async def seconds_open(caller):
+    start = time.monotonic()
+    await caller.closed()
+    return time.monotonic() - start
+
+
+async def trickle(caller, data, pause=0.03):
+    for byte in data:
+        caller.send(bytes([byte]))
+        await asyncio.sleep(pause)
+
+
+@pytest.mark.parametrize("payload", [b"", b"G", b"GET / HTTP/1.1\r\nHost: a\r\nX: "])
+async def test_a_head_that_does_not_come_ends_the_connection(payload):
+    async with House(limits=SHORT) as house, house.caller() as caller:
+        caller.send(payload)
+        assert 0.2 < await seconds_open(caller) < 0.6
+        assert (caller.seen, house.requests, house.complaints) == (b"", [], [])
+
+
+async def test_a_head_that_trickles_ends_the_connection():
+    async with House(limits=SHORT) as house, house.caller() as caller:
+        feed = asyncio.create_task(trickle(caller, get() * 3))
+        assert 0.2 < await seconds_open(caller) < 0.6
+        assert house.requests == []
+        feed.cancel()
+
+
+@pytest.mark.parametrize("payload", [b"G", b"\r\nGET / HT"])
+async def test_a_second_head_has_the_same_deadline_from_its_first_byte(payload):
+    async with House(limits=SHORT) as house, house.caller() as caller:
+        caller.send(get())
+        await caller.answer()
+        await asyncio.sleep(0.2)
+        caller.send(payload)
+        assert 0.2 < await seconds_open(caller) < 0.55
+
+
+async def test_a_head_in_time_is_served_whatever_its_pieces():
+    async with House(limits=SHORT) as house, house.caller() as caller:
+        for _ in range(2):
+            for piece in (b"GET / HT", b"TP/1.1\r\nHo", b"st: a\r\n\r\n"):
+                caller.send(piece)
+                await asyncio.sleep(0.05)
+            assert (await caller.answer()).status == 200
+        await asyncio.sleep(0.4)
+        caller.send(get())
+        assert (await caller.answer()).status == 200, "the deadline of a head does not outlive it"
+
+
+async def test_an_idle_connection_is_kept_for_its_own_time():
+    async with House(limits=SHORT) as house, house.caller() as caller:
+        caller.send(get())
+        await caller.answer()
+        assert 0.6 < await seconds_open(caller) < 1.2
+
+
+@pytest.mark.parametrize("lines", [("Content-Length: 100",), ("Transfer-Encoding: chunked",)])
+async def test_a_body_that_does_not_come_is_a_timeout(lines):
+    async with House(limits=SHORT) as house, house.caller() as caller:
+        caller.send(get("/", *lines, method="POST"))
+        answer = await caller.answer()
+        assert (answer.status, answer.value("X-Paraf-Error"), answer.value("Connection")) == (
+            408,
+            "request_timeout",
+            "close",
+        )
+        assert await seconds_open(caller) < 0.2
+        (story,) = await house.told()
+        assert (story.status, story.error) == (408, "request_timeout")
+
+
+@pytest.mark.parametrize("lines", [("Content-Length: 100",), ("Transfer-Encoding: chunked",)])
+async def test_a_body_that_trickles_is_a_timeout(lines):
+    async with House(limits=SHORT) as house, house.caller() as caller:
+        caller.send(get("/", *lines, method="POST"))
+        feed = asyncio.create_task(trickle(caller, b"1\r\na\r\n" * 20))
+        assert (await caller.answer()).status == 408
+        assert await seconds_open(caller) < 0.2
+        feed.cancel()
+
+
+async def test_a_way_may_take_longer_than_every_deadline_of_the_caller():
+    async def slow(request, story):
+        await request.hold(10)
+        await asyncio.sleep(0.9)
+        return whole(b"late")
+
+    async with House(slow, limits=SHORT) as house, house.caller() as caller:
+        caller.send(post(b"a"))
+        assert (await caller.answer()).body == b"late"
+
+
+ATTACKS = (
+    (b"", b""),
+    (b"GET / HTTP/1.1\r\nHost: a\r\n", b""),
+    (b"G", b"X"),
+    (post(bytes(100))[:-99], b"x"),
+    (get("/", "Transfer-Encoding: chunked", method="POST"), b"1\r\na\r\n"),
+    (get("/", "Content-Length: 99", "Expect: 100-continue", method="POST"), b""),
+)
+"""What is sent at once, and what then trickles, each second."""
+
+
+async def test_three_hundred_half_open_connections_are_closed_in_twenty_seconds_and_honest_calls_pass():
+    """The real figures: 10 s for a head, 15 s for a body."""
+    attacks = ATTACKS * 50
+    async with House() as house, open_callers(house, [opening for opening, _ in attacks]) as callers:
+        for caller in callers:
+            caller.deadline = 25
+        drips = [asyncio.create_task(drip(caller, more)) for caller, (_, more) in zip(callers, attacks, strict=True)]
+        ends = [asyncio.create_task(seconds_open(caller)) for caller in callers]
+        slowest = 0.0
+        while not all(end.done() for end in ends):
+            start = time.monotonic()
+            assert (await house.ask(post(b"honest"))).status == 200
+            slowest = max(slowest, time.monotonic() - start)
+            await asyncio.wait(ends, timeout=1)
+        for task in drips:
+            task.cancel()
+        assert max(end.result() for end in ends) < 20
+        assert slowest < 2
+
+
+async def drip(caller, data):
+    while data:
+        await asyncio.sleep(1)
+        if caller.writer.is_closing():
+            return
+        caller.send(data)

@@ -1,0 +1,88 @@
+"""What is installed is what is here: a wheel and an editable install both find the profiles and run the command."""
+
+import email
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import proxy
+
+ROOT = Path(__file__).parent.parent
+SOURCE = ("pyproject.toml", "README.md", "LICENSE", "proxy", "config")
+PROFILES = sorted(path.stem for path in (ROOT / "config" / "providers").glob("*.yaml"))
+
+pytestmark = pytest.mark.slow
+
+
+def run(*command, cwd):
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """A copy of what is packaged: setuptools leaves files beside its source, and takes up those it left before."""
+    folder = tmp_path_factory.mktemp("source")
+    for name in SOURCE:
+        place = ROOT / name
+        copied = shutil.copy if place.is_file() else shutil.copytree
+        copied(place, folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(source, tmp_path_factory):
+    made = tmp_path_factory.mktemp("wheel")
+    pip = (sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-index", "--no-build-isolation")
+    run(*pip, "--wheel-dir", str(made), str(source), cwd=made)
+    return next(made.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def packed(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        yield archive
+
+
+def fresh(folder, *install):
+    """A new environment with Paraf installed; its dependencies are borrowed from the one that runs the tests."""
+    venv.create(folder, with_pip=False)
+    python = folder / "bin" / "python"
+    site = run(str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=folder).strip()
+    (Path(site) / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    options = ("--quiet", "--ignore-installed", "--no-deps", "--no-index", "--no-build-isolation")
+    run(sys.executable, "-m", "pip", "--python", str(python), "install", *options, *install, cwd=folder)
+    return folder / "bin"
+
+
+def test_every_module_is_packed(packed):
+    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "proxy").rglob("*.py")}
+    assert {name for name in packed.namelist() if name.endswith(".py")} == {*modules, "proxy/providers/__init__.py"}
+
+
+def test_profiles_and_the_mark_of_types_are_packed(packed):
+    assert {f"proxy/providers/{name}.yaml" for name in PROFILES} | {"proxy/py.typed"} <= set(packed.namelist())
+
+
+def test_what_the_wheel_says_of_itself(packed):
+    said = email.message_from_bytes(packed.read(f"paraf-{proxy.__version__}.dist-info/METADATA"))
+    assert (said["Name"], said["Version"], said["Requires-Python"]) == ("paraf", proxy.__version__, ">=3.11")
+    assert said["License-Expression"] == "Apache-2.0"
+    assert any(line.startswith("aiohttp==") for line in said.get_all("Requires-Dist"))
+
+
+@pytest.mark.parametrize("way", ["wheel", "editable"])
+def test_an_installed_paraf_finds_its_profiles(way, wheel, source, tmp_path):
+    programs = fresh(tmp_path / "venv", *((str(wheel),) if way == "wheel" else ("--editable", str(source))))
+    for command in ((programs / "paraf", "providers"), (programs / "python", "-m", "proxy", "providers")):
+        listed = run(*map(str, command), cwd=tmp_path)
+        assert [line.split()[0] for line in listed.splitlines()] == PROFILES
+    where = run(str(programs / "python"), "-c", "import proxy; print(proxy.__file__)", cwd=tmp_path)
+    assert Path(where.strip()).is_relative_to(tmp_path if way == "wheel" else source)
