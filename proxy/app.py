@@ -82,7 +82,7 @@ class App:
         python = sys.version.split()[0]
         accounts = [account.name for account in generation.accounts]
         self.metrics = Metrics(list(generation.lanes), accounts, version=__version__, python=python, clock=self._clock)
-        self._lines = RequestLog(self.logger)
+        self.lines = RequestLog(self.logger)
         self.state: State = "starting"
         self.addresses: list[str] = []
         self.admin_address: str | None = None
@@ -92,6 +92,7 @@ class App:
         """Started in this order, stopped in the other: listeners come last and go first."""
         silence_aiohttp(self.logger)
         async with AsyncExitStack() as stack:
+            stack.callback(self.lines.flush)
             outside = await stack.enter_async_context(Outside.of(self._generation, self._clock))
             tokens = Tokens(
                 MemoryStore(self._clock.monotonic), outside.fetch, self._clock, jitter=random.random, watch=self.metrics
@@ -143,7 +144,7 @@ class App:
         if story.route != "none":
             self.metrics.left(story.route)
         self.metrics.told(story)
-        self._lines.told(story)
+        self.lines.told(story)
 
     async def _drain(self, server: InboundServer) -> None:
         drain = self._settings.drain

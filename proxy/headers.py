@@ -31,6 +31,8 @@ _ENDS_HERE: Final = HOP_BY_HOP | frozenset(
 """Beside hop-by-hop: credentials, framing, what proxies and meshes add, and what would make the provider act on
 another method or path than was matched and signed."""
 _ENDS_HERE_BY_PREFIX: Final = ("x-forwarded-", "x-envoy-", "x-b3-", "x-datadog-", "x-istio-", "l5d-", "x-paraf-")
+_OF_THE_ANSWER: Final = frozenset({"content-length", "date"})
+_NONE: Final = frozenset[str]()
 _DIGESTS: Final = frozenset({"digest", "content-digest", "content-md5", "repr-digest"})
 _NOT_NOMINATED: Final = frozenset({"content-type", "content-encoding", "content-language", "accept-encoding"})
 """`Connection: content-type` cannot take these away: they say what the body is."""
@@ -89,22 +91,27 @@ class Strip:
 def value_of(headers: Headers, name: str) -> str | None:
     """The first value under `name`, any case."""
     wanted = name.lower()
-    return next((value for key, value in headers if key.lower() == wanted), None)
+    for key, value in headers:
+        if key == name or key.lower() == wanted:
+            return value
+    return None
 
 
 def answer_headers(headers: Headers) -> Headers:
     """The provider's headers that go back: no hop-by-hop ones, none that look like Paraf's own."""
-    nominated = _nominated(headers) - _NOT_NOMINATED - {"content-length", "date"}
-    return tuple(
-        (name, value)
-        for name, value in headers
-        if (folded := fold(name)) not in HOP_BY_HOP and folded not in nominated and not folded.startswith("x-paraf-")
-    )
+    nominated = _nominated(headers) - _NOT_NOMINATED - _OF_THE_ANSWER
+    return tuple([row for row in headers if _goes_back(row[0]) and fold(row[0]) not in nominated])
+
+
+@lru_cache(maxsize=4096)
+def _goes_back(name: str) -> bool:
+    folded = fold(name)
+    return folded not in HOP_BY_HOP and not folded.startswith("x-paraf-")
 
 
 def _nominated(headers: Headers) -> frozenset[str]:
     lists = [value for name, value in headers if fold(name) == "connection"]
-    return frozenset(fold(name.strip()) for value in lists for name in value.split(",")) if lists else frozenset()
+    return frozenset(fold(name.strip()) for value in lists for name in value.split(",")) if lists else _NONE
 
 
 def _coding(value: str) -> str:

@@ -154,6 +154,10 @@ class UpstreamResponse(Protocol):
     @property
     def headers(self) -> Headers: ...
 
+    def whole(self) -> bytes | None:
+        """The body, if all of it has come already; it then need not be asked for in chunks."""
+        ...
+
     def chunks(self) -> AsyncIterator[bytes]:
         """The body as it arrives, never inflated; raises ProxyError (`sent: maybe`) when it breaks off."""
         ...

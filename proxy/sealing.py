@@ -13,8 +13,11 @@ PrivateKeys = Mapping[str, ParsedKey]
 
 
 async def seal(draft: Draft, keys: PrivateKeys) -> SignedRequest:
-    def answers() -> list[bytes]:
-        return [demand.answer(keys) for demand in draft.demands]
+    for demand in draft.demands:
+        if isinstance(demand.key, str):
+            return draft.seal(await asyncio.to_thread(_answers, draft, keys))
+    return draft.seal(_answers(draft, keys))
 
-    asymmetric = any(isinstance(demand.key, str) for demand in draft.demands)
-    return draft.seal(await asyncio.to_thread(answers) if asymmetric else answers())
+
+def _answers(draft: Draft, keys: PrivateKeys) -> list[bytes]:
+    return [demand.answer(keys) for demand in draft.demands]

@@ -52,6 +52,7 @@ class Running:
 
     @property
     def lines(self) -> list[dict[str, Any]]:
+        self.app.lines.flush()
         return [json.loads(line) for line in self.log.getvalue().splitlines()]
 
     def requests(self) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final
 
 from aiohttp import HttpVersion10, HttpVersion11
@@ -71,11 +72,12 @@ def _too_large() -> ProxyError:
 def read(call: Call, body_seconds: float) -> CallerRequest:
     """Raises ProxyError for a head that is well-formed but not served."""
     message = call.message
-    for is_flaw, code, words in _FLAWS:
-        if is_flaw(message):
-            raise ProxyError(code, words)
+    if not _is_plain(message):
+        for is_flaw, code, words in _FLAWS:
+            if is_flaw(message):
+                raise ProxyError(code, words)
     try:
-        headers = tuple((name.decode("ascii"), value.decode("utf-8")) for name, value in message.raw_headers)
+        headers = tuple([(name.decode("ascii"), value.decode("utf-8")) for name, value in message.raw_headers])
     except UnicodeDecodeError:
         raise ProxyError("bad_request", "a header is not UTF-8") from None
     return CallerRequest(call, headers, body_seconds)
@@ -102,6 +104,20 @@ def _is_coded(message: RawRequestMessage) -> bool:
 
 def _is_odd_expectation(message: RawRequestMessage) -> bool:
     return any(value.lower() != "100-continue" for value in message.headers.getall("Expect", ()))
+
+
+def _is_plain(message: RawRequestMessage) -> bool:
+    """Has it nothing at all that could be a flaw?"""
+    return (
+        message.version == HttpVersion11
+        and message.method in METHODS
+        and not any([_is_rare(name) for name, _ in message.raw_headers])
+    )
+
+
+@lru_cache(maxsize=1024)
+def _is_rare(name: bytes) -> bool:
+    return name.lower() in (b"upgrade", b"transfer-encoding", b"expect")
 
 
 _FLAWS: Final[tuple[tuple[Callable[[RawRequestMessage], bool], str, str], ...]] = (

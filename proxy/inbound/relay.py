@@ -1,6 +1,8 @@
 """The answer's way back to the caller: the provider's bytes, chunk by chunk, at the pace at which they are read."""
 
 from collections.abc import Iterable
+from functools import lru_cache
+from typing import Final
 
 from aiohttp import HttpVersion11
 
@@ -9,6 +11,9 @@ from proxy.headers import answer_headers, value_of
 from proxy.inbound.call import Call
 from proxy.inbound.problem import reason
 from proxy.model import Headers, UpstreamResponse
+
+_LAST: Final = b"0\r\n\r\n"
+"""The chunk that ends a chunked body (RFC 9112 section 7.1)."""
 
 
 async def relay(call: Call, answer: UpstreamResponse, marks: Headers) -> None:
@@ -23,9 +28,13 @@ async def relay(call: Call, answer: UpstreamResponse, marks: Headers) -> None:
         chunked = not bodiless and length is None and call.message.version == HttpVersion11
         keeps = call.may_keep and (bodiless or chunked or length is not None)
         framing = (("Transfer-Encoding", "chunked"),) if chunked else ()
-        call.begin(
-            answer.status, head(answer.status, answer.reason, headers + framing + marks, keeps=keeps), keeps=keeps
-        )
+        data = head(answer.status, answer.reason, headers + framing + marks, keeps=keeps)
+        whole = None if bodiless else answer.whole()
+        if whole is not None and length in (None, len(whole)):
+            call.begin(answer.status, data + (_chunk(whole) + _LAST if chunked else whole), keeps=keeps)
+            await call.connection.drained()
+            return
+        call.begin(answer.status, data, keeps=keeps)
         if bodiless:
             async for _ in answer.chunks():
                 pass
@@ -44,12 +53,16 @@ async def _pour(call: Call, answer: UpstreamResponse, length: int | None, *, chu
         poured += len(chunk)
         if length is not None and poured > length:
             break
-        connection.write(b"%x\r\n%b\r\n" % (len(chunk), chunk) if chunked else chunk)
+        connection.write(_chunk(chunk) if chunked else chunk)
         await connection.drained()
     if length not in (None, poured):
         raise ProxyError("upstream_protocol", "the provider's body is not as long as announced", sent="maybe")
     if chunked:
-        connection.write(b"0\r\n\r\n")
+        connection.write(_LAST)
+
+
+def _chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
 
 
 def write_own(call: Call, status: int, headers: Headers, body: bytes) -> None:
@@ -61,19 +74,22 @@ def write_own(call: Call, status: int, headers: Headers, body: bytes) -> None:
 
 def head(status: int, phrase: str, headers: Iterable[tuple[str, str]], *, keeps: bool) -> bytes:
     """Surrogates become again the bytes that were not UTF-8."""
-    lines = [f"HTTP/1.1 {status} {phrase}", *(f"{name}: {value}" for name, value in headers)]
+    lines = [f"HTTP/1.1 {status} {phrase}", *map(": ".join, headers)]
     if not keeps:
         lines.append("Connection: close")
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("utf-8", "surrogateescape")
+    lines.append("\r\n")
+    return "\r\n".join(lines).encode("utf-8", "surrogateescape")
 
 
 def _passed_back(answer: UpstreamResponse) -> Headers:
     """Without hop-by-hop headers, ours, and any Proxy-*; a 204 has no length (RFC 9110 section 8.6)."""
-    return tuple(
-        (name, value)
-        for name, value in answer_headers(answer.headers)
-        if not name.lower().startswith("proxy-") and not (answer.status == 204 and name.lower() == "content-length")
-    )
+    kept = tuple([row for row in answer_headers(answer.headers) if not _is_of_a_proxy(row[0])])
+    return kept if answer.status != 204 else tuple([row for row in kept if row[0].lower() != "content-length"])
+
+
+@lru_cache(maxsize=1024)
+def _is_of_a_proxy(name: str) -> bool:
+    return name.lower().startswith("proxy-")
 
 
 def _length(headers: Headers) -> int | None:

@@ -6,6 +6,7 @@ what is signed is byte for byte what was sent to us.
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote
 
@@ -79,6 +80,7 @@ def _on_the_providers_terms(route: Route, target: str) -> Match:
     return Match(route, target)
 
 
+@lru_cache(maxsize=256)
 def _host(authority: str) -> str:
     found = _AUTHORITY.fullmatch(authority)
     if not found:
@@ -86,6 +88,7 @@ def _host(authority: str) -> str:
     return found[1].lower().removesuffix(".")
 
 
+@lru_cache(maxsize=512)  # only of what was found good: what raises is not kept
 def _check_target(target: str) -> None:
     """Everything that servers are known to read in two ways. Any other `%2F` passes as it is."""
     if not _PRINTABLE.fullmatch(target):

@@ -13,7 +13,7 @@ class HeldResponse:
         self._rest = response.chunks()
         self._limit = limit
         self.held = b""
-        self.whole = False
+        self._is_whole = False
         """The body ended within the limit, so it can be judged."""
 
     @property
@@ -38,14 +38,17 @@ class HeldResponse:
             if size > self._limit:
                 break
         else:
-            self.whole = True
+            self._is_whole = True
         self.held = b"".join(parts)
-        return self.held if self.whole else None
+        return self.held if self._is_whole else None
+
+    def whole(self) -> bytes | None:
+        return self.held if self._is_whole else None
 
     async def chunks(self) -> AsyncIterator[bytes]:
         if self.held:
             yield self.held
-        if not self.whole:
+        if not self._is_whole:
             async for chunk in self._rest:
                 yield chunk
 

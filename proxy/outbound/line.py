@@ -67,7 +67,11 @@ class Answer:
             self._wanted.set_result(None)
 
     def whole(self) -> bytes | None:
-        return self._taken() if self.ended else None
+        if not self.ended:
+            return None
+        if len(self._pieces) != 1:
+            self._pieces = deque([b"".join(self._pieces)])
+        return self._pieces[0]
 
     async def chunks(self) -> AsyncIterator[bytes]:
         while True:

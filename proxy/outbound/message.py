@@ -2,19 +2,21 @@
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from proxy.errors import ProxyError
 from proxy.model import SignedRequest
 
-_URL: Final = re.compile(
+_PLACE: Final = re.compile(
     r"""(?P<scheme>https?)://
     (?P<host>[0-9A-Za-z._-]+|\[[0-9A-Fa-f:.]+\])
-    (?::(?P<port>[0-9]{1,5}))?
-    (?P<target>/[!-"$-~]*)""",
+    (?::(?P<port>[0-9]{1,5}))?""",
     re.VERBOSE,
 )
-"""No userinfo and no fragment; the target is origin-form in visible ASCII (RFC 9112 section 3.2.1)."""
+"""No userinfo."""
+_TARGET: Final = re.compile(r"/[!-\"$-~]*")
+"""Origin-form in visible ASCII, no fragment (RFC 9112 section 3.2.1)."""
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _CONTROLS: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
@@ -39,24 +41,50 @@ def written(request: SignedRequest) -> Message:
 
     The target is cut out of the URL's text, so no URL library can rewrite it: yarl drops an empty query.
     """
-    url = _URL.fullmatch(request.url)
-    if url is None or not _is_writable(request):
-        raise ProxyError("internal", "the signed request cannot be sent as it was signed")
-    scheme, host, port, target = url.group("scheme", "host", "port", "target")
-    authority = host if port in (None, _DEFAULT_PORTS[scheme]) else f"{host}:{port}"
+    cut = request.url.find("/", 8)
+    place, target = _place(request.url[:cut]), request.url[cut:]
+    if cut < 0 or place is None or not _TARGET.fullmatch(target) or not _is_writable(request):
+        raise _unwritable()
+    origin, authority = place
     lines = [f"{request.method} {target} HTTP/1.1", f"Host: {authority}", *map(": ".join, request.headers)]
     if request.body or request.method in _WITH_BODY:
         lines.append(f"Content-Length: {len(request.body)}")
-    return Message(f"{scheme}://{authority}", ("\r\n".join(lines) + "\r\n\r\n").encode(), request.body)
+    lines.append("\r\n")
+    try:
+        return Message(origin, "\r\n".join(lines).encode(), request.body)
+    except UnicodeEncodeError:  # lone surrogates have no UTF-8
+        raise _unwritable() from None
+
+
+@lru_cache(maxsize=256)
+def _place(text: str) -> tuple[str, str] | None:
+    """Origin and authority of a URL without its target."""
+    found = _PLACE.fullmatch(text)
+    if found is None:
+        return None
+    scheme, host, port = found.group("scheme", "host", "port")
+    authority = host if port in (None, _DEFAULT_PORTS[scheme]) else f"{host}:{port}"
+    return f"{scheme}://{authority}", authority
 
 
 def _is_writable(request: SignedRequest) -> bool:
-    return bool(_TOKEN.fullmatch(request.method)) and all(
-        _TOKEN.fullmatch(name) and name.lower() not in _OURS and not _CONTROLS.search(value) and _encodes(value)
-        for name, value in request.headers
+    values = "".join([value for _, value in request.headers])
+    return (
+        _is_token(request.method)
+        and all([_is_theirs(name) for name, _ in request.headers])
+        and (values.isprintable() or not _CONTROLS.search(values))
     )
 
 
-def _encodes(value: str) -> bool:
-    """Lone surrogates have no UTF-8."""
-    return value.isascii() or not re.search(r"[\ud800-\udfff]", value)
+@lru_cache(maxsize=4096)
+def _is_theirs(name: str) -> bool:
+    return _is_token(name) and name.lower() not in _OURS
+
+
+@lru_cache(maxsize=64)
+def _is_token(text: str) -> bool:
+    return _TOKEN.fullmatch(text) is not None
+
+
+def _unwritable() -> ProxyError:
+    return ProxyError("internal", "the signed request cannot be sent as it was signed")

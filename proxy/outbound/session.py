@@ -187,6 +187,9 @@ class _Answer:
         )
         self._response = response
 
+    def whole(self) -> bytes | None:
+        return None
+
     async def chunks(self) -> AsyncIterator[bytes]:
         try:
             while chunk := await self._response.content.readany():

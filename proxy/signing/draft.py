@@ -38,27 +38,27 @@ class Draft:
     """Header, prefix and encoding of each signature."""
 
     def seal(self, signatures: Sequence[bytes]) -> SignedRequest:
-        made = tuple(
+        made = [
             (header, prefix + ENCODINGS[encoding](raw).decode())
             for (header, prefix, encoding), raw in zip(self.headers_due, signatures, strict=True)
-        )
+        ]
         unsigned = self.request
-        return SignedRequest(unsigned.method, unsigned.url, unsigned.headers + made, unsigned.body)
+        return SignedRequest(unsigned.method, unsigned.url, (*unsigned.headers, *made), unsigned.body)
 
 
 def rendered(headers: Sequence[tuple[str, Template]], values: Values) -> Headers:
-    return tuple((name, template.render(values).decode()) for name, template in headers)
+    return tuple([(name, template.render(values).decode()) for name, template in headers])
 
 
 def demands(signatures: Sequence[Signature], values: Values) -> tuple[Demand, ...]:
-    return tuple(
+    return tuple([
         Demand(
             signature.algorithm,
             signature.key if isinstance(signature.key, str) else signature.key.render(values),
             signature.string.render(values),
         )
         for signature in signatures
-    )
+    ])
 
 
 def headers_due(signatures: Sequence[Signature]) -> tuple[tuple[str, str, str], ...]:

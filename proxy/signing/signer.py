@@ -50,6 +50,7 @@ class BoundScheme:
     default: tuple[tuple[str, Template], ...] = field(repr=False)
     signatures: tuple[Signature, ...] = field(repr=False)
     strip: Strip
+    headers_due: tuple[tuple[str, str, str], ...]
     header_names: tuple[str, ...]
     """Names that templates of this scheme read as `{header.NAME}`."""
 
@@ -58,11 +59,10 @@ class Signer:
     """One route's way from a caller's request to a draft."""
 
     def __init__(self, binding: Binding, base: BaseUrl) -> None:
-        switches, profile = binding.switches, binding.profile
+        switches, profile, origin = binding.switches, binding.profile, base.origin.encode()
         self.external_id: ExternalId | None = switches["external_id"]
         self._binding = binding
         self._base = base
-        self._endpoint = _endpoint(switches, profile, base)
         self._canonical = CANONICAL[switches["canonical"]]
         self._reject = switches["invalid_json"] == "reject"
         self._send_canonical = switches["forward"] == "canonical"
@@ -70,6 +70,10 @@ class Signer:
         lazy: dict[str, Lazy] = {
             "timestamp": timestamp(switches["timestamp"], profile.zone),
             "authorization": lambda values: b"Bearer " + values["token"],
+            "path": lambda values: values["target"].partition(b"?")[0],
+            "query": lambda values: values["target"].partition(b"?")[2],
+            "endpoint": _endpoint(switches, profile, base),
+            "url": lambda values: origin + values["target"],
         }
         self._lazy = lazy | dict(binding.lazy)
         schemes = {name: self._bound(scheme) for name, scheme in schemes_of(profile, switches).items()}
@@ -82,13 +86,16 @@ class Signer:
 
     def admit(self, method: str, target: str, headers: Headers, body: bytes) -> Call:
         """Strip and canonicalise. `target`: the provider's, base path and all. Raises `bad_request`."""
-        below = below_base(target, self._base)
-        scheme = next((bound for rule, bound in self._rules if rule_matches(rule, method, below)), self._default)
+        scheme = self._scheme(method, target) if self._rules else self._default
         canonical = self._canonical_body(body)
         sent = canonical if self._send_canonical else body
         kept = scheme.strip.keep(headers, body_changes=sent != body)
         external_id = value_of(kept, self.external_id.header) if self.external_id else None
         return Call(method, target, kept, body, canonical, sent, scheme, external_id)
+
+    def _scheme(self, method: str, target: str) -> BoundScheme:
+        below = below_base(target, self._base)
+        return next((bound for rule, bound in self._rules if rule_matches(rule, method, below)), self._default)
 
     def draft(self, call: Call, token: Token | None, now_ms: int, external_id: str | None) -> Draft:
         """One clock reading for header and string. `external_id`: the call's own, or one made by Paraf."""
@@ -96,13 +103,15 @@ class Signer:
         given |= {"now": b"%d" % now_ms, "external_id": (external_id or "").encode()}
         values = Values(given, self._lazy)
         scheme = call.scheme
-        missing = [row for row in scheme.default if value_of(call.headers, row[0]) is None]
-        headers = call.headers + rendered(scheme.set, values) + rendered(missing, values)
+        headers = call.headers + rendered(scheme.set, values)
+        if missing := [row for row in scheme.default if value_of(call.headers, row[0]) is None]:
+            headers += rendered(missing, values)
         if self.external_id and call.external_id is None and external_id is not None:
             headers += ((self.external_id.header, external_id),)
-        values.update(_header_values(scheme.header_names, headers))
+        if scheme.header_names:
+            values.update(_header_values(scheme.header_names, headers))
         request = SignedRequest(call.method, self._base.origin + call.target, headers, call.body)
-        return Draft(request, demands(scheme.signatures, values), headers_due(scheme.signatures))
+        return Draft(request, demands(scheme.signatures, values), scheme.headers_due)
 
     def comparison(self, call: Call, token: Token, now_ms: int) -> SignedRequest:
         """The question to the provider's own signer for tests, about a call without body. It carries no signature."""
@@ -127,13 +136,9 @@ class Signer:
     def _given(
         self, method: str, target: str, raw_body: bytes, canonical_body: bytes, token: Token | None
     ) -> dict[str, bytes]:
-        path, _, query = target.partition("?")
         return {
             "method": self._method(method).encode(),
-            "path": path.encode(),
-            "query": query.encode(),
-            "endpoint": self._endpoint(target).encode(),
-            "url": (self._base.origin + target).encode(),
+            "target": target.encode(),
             "body": canonical_body,
             "raw_body": raw_body,
             "token": token.value.reveal().encode() if token else b"",
@@ -160,6 +165,7 @@ class Signer:
             binding.headers(scheme.default),
             signatures,
             self._strip(scheme),
+            headers_due(signatures),
             _read_headers(signatures),
         )
 
@@ -182,26 +188,26 @@ def _read_headers(signatures: Sequence[Signature]) -> tuple[str, ...]:
     return tuple(name.removeprefix("header.") for name in sorted(names) if name.startswith("header."))
 
 
-def _endpoint(switches: Mapping[str, Any], profile: Profile, base: BaseUrl) -> Callable[[str], str]:
+def _endpoint(switches: Mapping[str, Any], profile: Profile, base: BaseUrl) -> Lazy:
     """The part of the URL that is signed, from the raw target: never decoded, re-encoded or normalised."""
     kind = switches["sign_path"]
     if kind == "full_url":
-        return lambda target: base.origin + target
-    cut = (base.path if switches["strip_base_path"] else "", profile.strip_prefix)
-    added = profile.add_prefix
+        return lambda values: values["url"]
+    cut = (base.path.encode() if switches["strip_base_path"] else b"", profile.strip_prefix.encode())
+    added = profile.add_prefix.encode()
 
-    def endpoint(target: str) -> str:
-        path, mark, query = target.partition("?")
+    def endpoint(values: Values) -> bytes:
+        path, mark, query = values["target"].partition(b"?")
         for prefix in cut:
             path = _without(path, prefix)
-        path = added + (path or "/")
+        path = added + (path or b"/")
         if kind == "path":
             return path
-        return path + mark + (query if kind == "path_and_query" else "&".join(sorted(query.split("&"))))
+        return path + mark + (query if kind == "path_and_query" else b"&".join(sorted(query.split(b"&"))))
 
     return endpoint
 
 
-def _without(path: str, prefix: str) -> str:
-    inside = path.startswith(prefix) and path[len(prefix) :][:1] in ("", "/")
+def _without(path: bytes, prefix: bytes) -> bytes:
+    inside = path.startswith(prefix) and path[len(prefix) :][:1] in (b"", b"/")
     return path[len(prefix) :] if inside else path

@@ -156,7 +156,9 @@ def _filter(name: str) -> Filter:
 
 
 def _chain(pipes: list[str]) -> Filter:
-    filters = [_filter(pipe) for pipe in pipes]
-    if len(filters) == 1:
-        return filters[0]
-    return lambda value: reduce(lambda so_far, each: each(so_far), filters, value)
+    """One function of all, put together at load. Without any it is `bytes`, which gives a value back as it is."""
+    return reduce(_then, map(_filter, pipes)) if pipes else bytes
+
+
+def _then(first: Filter, second: Filter) -> Filter:
+    return lambda value: second(first(value))

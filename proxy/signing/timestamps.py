@@ -36,9 +36,15 @@ def time_formatter(name: str, offset: str = JAKARTA) -> TimeFormatter:
         pattern, local = name.removeprefix("strftime:"), zone(offset)
         return lambda now_ms: _at(now_ms, local).strftime(pattern).encode()
     _, kind, precision = name.split("_")
-    place, suffix = (UTC, "Z") if kind == "z" else (zone(offset), offset)
-    timespec = "milliseconds" if precision == "ms" else "seconds"
-    return lambda now_ms: (_at(now_ms, place).replace(tzinfo=None).isoformat(timespec=timespec) + suffix).encode()
+    place, suffix = (UTC, b"Z") if kind == "z" else (zone(offset), offset.encode())
+
+    @lru_cache(maxsize=2)  # a second has many requests, and they come in order
+    def second_of(now_s: int) -> bytes:
+        return _at(now_s * 1000, place).replace(tzinfo=None).isoformat(timespec="seconds").encode()
+
+    if precision == "ms":
+        return lambda now_ms: b"%b.%03d%b" % (second_of(now_ms // 1000), now_ms % 1000, suffix)
+    return lambda now_ms: second_of(now_ms // 1000) + suffix
 
 
 def _at(now_ms: int, place: timezone) -> datetime:

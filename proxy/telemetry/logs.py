@@ -1,5 +1,6 @@
 """The log: one line for each request, JSON or for people. Nothing that a caller or provider sent stands in it."""
 
+import asyncio
 import json
 import logging
 import os
@@ -16,6 +17,11 @@ from proxy.model import STARS, Clock, Secret
 from proxy.telemetry.labels import method_label
 from proxy.telemetry.story import Story
 
+LATEST: Final = 0.05
+"""Seconds that the line of a request waits for others."""
+MOST: Final = 256
+"""Lines that are written at once."""
+
 Format = Literal["auto", "human", "json"]
 
 _SECRET_NAME: Final = re.compile(r"(?:.*_)?(?:authorization|token|secret|signature|password|passphrase|key)")
@@ -29,9 +35,10 @@ def configure(
     terminal = stream.isatty()
     human = form == "human" or (form == "auto" and terminal)
     render: Processor = _Human(colour=terminal and not environ.get("NO_COLOR")) if human else _json
+    time = _Time(clock)
     logger = structlog.wrap_logger(
-        cast("WrappedLogger", _Lines(stream)),
-        processors=[_Head(clock), redact, render],
+        cast("WrappedLogger", _Lines(stream, None if human else time)),
+        processors=[_Head(time), redact, render],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         context_class=dict,
     )
@@ -39,27 +46,48 @@ def configure(
 
 
 class RequestLog:
-    """Writes the line of a request when it is over."""
+    """Writes the line of a request when it is over.
+
+    It comes with every request, so it takes no chain of processors: each value is a number, of a closed set, from the
+    configuration or made here, and none can need redaction. JSON lines are written several at once, `LATEST` seconds
+    after the first at the latest, or before any other line.
+    """
 
     def __init__(self, logger: FilteringBoundLogger) -> None:
         self._logger = logger
+        self._lines = cast("_Lines", cast("Any", logger)._logger)  # noqa: SLF001 -- structlog gives no other way to it
 
     def told(self, story: Story) -> None:
-        told = {
-            "request_id": story.request_id,
-            "route": story.route,
-            "method": method_label(story.method),
-            "status": story.status,
-            "outcome": story.outcome,
-            "error": story.error,
-            "provider_status": story.provider_status,
-            "provider_code": story.provider_code,
-            "external_id": story.external_id,
-            "attempts": len(story.attempts),
-            "sent": story.sent,
-        }
-        spent = {f"{phase}_ms": round(seconds * 1000, 2) for phase, seconds in story.phases.items()}
-        self._logger.info("request", **{name: value for name, value in told.items() if value is not None}, **spent)
+        if not self._logger.is_enabled_for(logging.INFO):
+            return
+        members, time = _members(story), self._lines.json_time
+        if time is None:
+            self._logger.info("request", **json.loads(f"{{{members}}}"))
+        else:
+            self._lines.later(f'{{"timestamp": "{time.now()}", "level": "info", "event": "request", {members}}}')
+
+    def flush(self) -> None:
+        self._lines.flush()
+
+
+def _members(story: Story) -> str:
+    """What is known of the request, as members of a JSON object."""
+    told = (
+        f'"request_id": "{story.request_id}", "route": "{story.route}", "method": "{method_label(story.method)}"'
+        f', "status": {story.status}, "outcome": "{story.outcome}"'
+    )
+    if story.error is not None:
+        told += f', "error": "{story.error}"'
+    if story.provider_status is not None:
+        told += f', "provider_status": {story.provider_status}'
+    if story.provider_code is not None:
+        told += f', "provider_code": "{story.provider_code}"'
+    if story.external_id is not None:
+        told += f', "external_id": "{story.external_id}"'
+    told += f', "attempts": {len(story.attempts)}, "sent": "{story.sent}"'
+    for phase, seconds in story.phases.items():
+        told += f', "{phase}_ms": {seconds * 1000:.2f}'
+    return told
 
 
 def redact(_logger: WrappedLogger, _level: str, event: EventDict) -> EventDict:
@@ -93,16 +121,29 @@ def _printable(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
-class _Head:
-    """What every line begins with, the time in UTC."""
+class _Time:
+    """The time in UTC as lines show it; all but the milliseconds is made once a second."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self._second = -1
+        self._text = ""
+
+    def now(self) -> str:
+        second, ms = divmod(self._clock.now_ms(), 1000)
+        if second != self._second:
+            self._second, self._text = second, datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+        return f"{self._text}.{ms:03}Z"
+
+
+class _Head:
+    """What every line begins with."""
+
+    def __init__(self, time: _Time) -> None:
+        self._time = time
 
     def __call__(self, _logger: WrappedLogger, level: str, event: EventDict) -> EventDict:
-        now = datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC)
-        timestamp = now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        return {"timestamp": timestamp, "level": level, "event": event.pop("event"), **event}
+        return {"timestamp": self._time.now(), "level": level, "event": event.pop("event"), **event}
 
 
 def _json(_logger: WrappedLogger, _level: str, event: EventDict) -> str:
@@ -127,17 +168,36 @@ def _word(value: object) -> str:
 
 
 class _Lines:
-    """One write a line. A full disk or a closed pipe must not stop a payment."""
+    """Where lines go. A full disk or a closed pipe must not stop a payment. `json_time` is there if they are JSON."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, json_time: _Time | None) -> None:
+        self.json_time = json_time
         self._stream = stream
+        self._waiting: list[str] = []
 
     def msg(self, line: str) -> None:
-        with suppress(OSError, ValueError):
-            self._stream.write(f"{line}\n")
-            self._stream.flush()
+        self._waiting.append(line)
+        self.flush()
 
     debug = info = warning = error = critical = msg
+
+    def later(self, line: str) -> None:
+        """Written with others, if a loop runs that will do it."""
+        self._waiting.append(line)
+        if len(self._waiting) == 1:
+            try:
+                asyncio.get_running_loop().call_later(LATEST, self.flush)
+            except RuntimeError:
+                self.flush()
+        elif len(self._waiting) == MOST:
+            self.flush()
+
+    def flush(self) -> None:
+        lines, self._waiting = self._waiting, []
+        if lines:
+            with suppress(OSError, ValueError):
+                self._stream.write("\n".join(lines) + "\n")
+                self._stream.flush()
 
 
 class _Foreign(logging.Handler):

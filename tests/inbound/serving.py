@@ -27,6 +27,9 @@ class Reply:
     closed: bool = False
     ended: bool = False
 
+    def whole(self) -> bytes | None:
+        return None
+
     async def chunks(self) -> AsyncIterator[bytes]:
         for part in self.parts:
             if isinstance(part, asyncio.Event):
