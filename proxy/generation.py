@@ -15,10 +15,12 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from proxy.addresses import BaseUrl
 from proxy.catalogue import Catalogue
+from proxy.deadline import Deadline
 from proxy.errors import ConfigError, Finding
 from proxy.gate import Gate
 from proxy.keyring import Keyring
 from proxy.model import Account, Secret
+from proxy.outbound.transport import Patience
 from proxy.routes import Route, RouteTable
 from proxy.sealing import PrivateKeys
 from proxy.settings import RouteSettings, Settings
@@ -49,6 +51,9 @@ class Lane:
     exchange: Exchange | None = field(repr=False)
     keys: PrivateKeys = field(repr=False)
     gate: Gate
+    deadline: Deadline
+    """Of the whole way to the head of the answer."""
+    patience: Patience
     tls_ca: str | None
 
 
@@ -136,6 +141,8 @@ class _Builder:
             exchange=exchange,
             keys=keys,
             gate=Gate(route.limits.concurrency, route.limits.queue, route.timeouts.total),
+            deadline=Deadline(route.timeouts.total),
+            patience=Patience(route.timeouts.connect, route.timeouts.first_byte, route.timeouts.idle),
             tls_ca=self._tls_ca(route),
         )
 

@@ -4,10 +4,8 @@ The body is held before anything is asked of a provider; the signature is made a
 the clock; a refused token is healed once; nothing else that may have reached a provider is sent again.
 """
 
-import asyncio
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Protocol
 
@@ -17,7 +15,7 @@ from proxy.headers import value_of
 from proxy.ids import external_id
 from proxy.model import Attempt, Clock, InboundRequest, Token, UpstreamResponse
 from proxy.outbound.held import HeldResponse
-from proxy.outbound.transport import Patience, Transport
+from proxy.outbound.transport import Transport
 from proxy.sealing import seal
 from proxy.signing.refusal import HOLD, inflated, parsed
 from proxy.signing.signer import Call
@@ -49,14 +47,26 @@ class Passage:
         wanted = self.lane.signer.external_id
         return wanted is not None and wanted.on_repeat == "new"
 
-    @contextmanager
-    def timed(self, phase: Phase) -> Iterator[None]:
-        start = self.clock.monotonic()
-        try:
-            yield
-        finally:
-            spent = self.clock.monotonic() - start
-            self.story.phases[phase] = self.story.phases.get(phase, 0.0) + spent
+    def timed(self, phase: Phase) -> "_Timed":
+        return _Timed(self.story.phases, phase, self.clock)
+
+
+class _Timed:
+    """Adds the time spent inside to a phase."""
+
+    __slots__ = ("_began", "_clock", "_phase", "_phases")
+
+    def __init__(self, phases: dict[Phase, float], phase: Phase, clock: Clock) -> None:
+        self._phases = phases
+        self._phase = phase
+        self._clock = clock
+
+    def __enter__(self) -> None:
+        self._began = self._clock.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        spent = self._clock.monotonic() - self._began
+        self._phases[self._phase] = self._phases.get(self._phase, 0.0) + spent
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +78,15 @@ class Pipeline:
     tokens: Tokens
     clock: Clock
     watch: Watch
+    dates: dict[str, str] = field(default_factory=dict)
+    """By route, the Date of its newest answer: many come in one second."""
 
     async def handle(self, request: InboundRequest, story: Story) -> UpstreamResponse:
         lane, target = self.match(request)
         story.route = lane.route.name
         self.watch.arrived(story.route)
         try:
-            async with asyncio.timeout(lane.route.timeouts.total):
+            with lane.deadline.within():
                 body = await request.hold(lane.route.limits.body)
                 call = lane.signer.admit(request.method, target, request.headers, body)
                 async with lane.gate.entered():
@@ -119,7 +131,7 @@ class Pipeline:
 
     async def _send(
         self, passage: Passage, token: Token | None, external_id: str | None, reason: AttemptReason
-    ) -> HeldResponse:
+    ) -> UpstreamResponse:
         """One attempt; a connect that failed before a byte was written is tried once more, signed anew."""
         try:
             return await self._attempt(passage, token, external_id, reason)
@@ -130,7 +142,7 @@ class Pipeline:
 
     async def _attempt(
         self, passage: Passage, token: Token | None, external_id: str | None, reason: AttemptReason
-    ) -> HeldResponse:
+    ) -> UpstreamResponse:
         lane, story = passage.lane, passage.story
         with passage.timed("sign"):
             draft = lane.signer.draft(passage.call, token, self.clock.now_ms(), external_id)
@@ -139,32 +151,33 @@ class Pipeline:
         story.attempts.append(attempt)
         try:
             with passage.timed("upstream"):
-                answer = await self.transports[story.route].send(signed, _patience(lane), attempt)
-                reply = HeldResponse(answer, HOLD)
-                await self._judge(passage, reply, reason)
+                answer = await self.transports[story.route].send(signed, lane.patience, attempt)
+                return await self._judged(passage, answer, reason)
         finally:
             if attempt.sent == "maybe":
                 self.watch.attempt(story.route, reason)
-        return reply
 
-    async def _judge(self, passage: Passage, reply: HeldResponse, reason: AttemptReason) -> None:
+    async def _judged(self, passage: Passage, reply: UpstreamResponse, reason: AttemptReason) -> UpstreamResponse:
         """Read of an answer what the way ahead and the log need; the caller still gets every byte."""
-        lane, story = passage.lane, passage.story
-        body = await reply.hold() if lane.refusals.wants(reply.status) else None
+        lane, story, body = passage.lane, passage.story, None
+        if lane.refusals.wants(reply.status):
+            reply = held = HeldResponse(reply, HOLD)
+            body = await held.hold()
         readable = inflated(body, value_of(reply.headers, "Content-Encoding")) if body else None
         verdict = lane.refusals.judge(reply.status, parsed(readable) if readable else None)
         passage.refused = verdict.refused
         story.provider_status, story.provider_code = reply.status, verdict.code
         story.code_class = verdict.code_class
         story.outcome = "refused" if verdict.refused else "healed" if reason == "healed" else "forwarded"
-        date = value_of(reply.headers, "Date")
-        if date and (skew := _skew(date, self.clock.now_ms())) is not None:
-            self.watch.skew(story.route, skew)
+        self._look_at_date(story.route, value_of(reply.headers, "Date"))
+        return reply
 
-
-def _patience(lane: Lane) -> Patience:
-    timeouts = lane.route.timeouts
-    return Patience(timeouts.connect, timeouts.first_byte, timeouts.idle)
+    def _look_at_date(self, route: str, date: str | None) -> None:
+        if date is None or date == self.dates.get(route):
+            return
+        self.dates[route] = date
+        if (skew := _skew(date, self.clock.now_ms())) is not None:
+            self.watch.skew(route, skew)
 
 
 def _skew(date: str, now_ms: int) -> float | None:

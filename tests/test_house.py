@@ -23,7 +23,7 @@ LAYERS = """
     pipeline
     fetch
     generation
-    tokens gate
+    tokens gate deadline
     stores outbound keyring catalogue sealing telemetry ids
     keyforms
     signing

@@ -48,11 +48,19 @@ class CallerRequest:
     async def _whole(self, limit: int) -> bytes:
         payload = self._call.payload
         if payload.is_eof():
-            return await _read(payload, limit)
+            return _all(payload, limit)
         if self._call.connection.is_broken(payload):
             raise BrokenBody
         async with asyncio.timeout(self._body_seconds):
             return await _read(payload, limit)
+
+
+def _all(payload: StreamReader, limit: int) -> bytes:
+    """Of a body that came with its head."""
+    whole = payload.read_nowait()
+    if len(whole) > limit:
+        raise _too_large()
+    return whole
 
 
 async def _read(payload: StreamReader, limit: int) -> bytes:

@@ -46,7 +46,7 @@ def _without_blanks(body: bytes) -> bytes:
     """For valid JSON only. Cut at the quotes and clean what lies outside in one call: 16 µs a KiB, a token
     expression needs 100. Escapes are set aside as control bytes, which valid JSON cannot hold inside strings.
     """
-    if not any(blank in body for blank in (b" ", b"\n", b"\t", b"\r")):
+    if len(body.translate(None, _BLANKS)) == len(body):
         return body
     escaped = b"\\" in body
     if escaped:

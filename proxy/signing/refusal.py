@@ -30,6 +30,7 @@ class Refusals:
         self._field = profile.code_field
         self._classes = profile.code_classes
         self._asked = frozenset(row.status for row in profile.refused)
+        self._unread = {status: self._verdict(status, None) for status in range(200, 600)}
 
     def wants(self, status: int) -> bool:
         """Must an answer of this status be held to be classified?"""
@@ -37,6 +38,9 @@ class Refusals:
 
     def judge(self, status: int, body: Any) -> Verdict:
         """`body`: the parsed answer, None when there is none that can be read."""
+        return self._unread[status] if body is None else self._verdict(status, body)
+
+    def _verdict(self, status: int, body: Any) -> Verdict:
         code = digits(field_of(body, self._field)) if self._field else None
         refused = any(_fits(row, status, code, body) for row in self._rows)
         return Verdict(refused, code, "token" if refused else self._class(status, code))
