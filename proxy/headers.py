@@ -98,20 +98,26 @@ def value_of(headers: Headers, name: str) -> str | None:
 
 
 def answer_headers(headers: Headers) -> Headers:
-    """The provider's headers that go back: no hop-by-hop ones, none that look like Paraf's own."""
+    """The provider's headers that go back: no hop-by-hop ones, no Proxy-*, none that look like Paraf's own."""
     nominated = _nominated(headers) - _NOT_NOMINATED - _OF_THE_ANSWER
-    return tuple([row for row in headers if _goes_back(row[0]) and fold(row[0]) not in nominated])
+    return tuple([row for row in headers if _goes_back(row[0]) and not (nominated and fold(row[0]) in nominated)])
 
 
 @lru_cache(maxsize=4096)
 def _goes_back(name: str) -> bool:
     folded = fold(name)
-    return folded not in HOP_BY_HOP and not folded.startswith("x-paraf-")
+    return folded not in HOP_BY_HOP and not folded.startswith(("x-paraf-", "proxy-"))
 
 
 def _nominated(headers: Headers) -> frozenset[str]:
-    lists = [value for name, value in headers if fold(name) == "connection"]
-    return frozenset(fold(name.strip()) for value in lists for name in value.split(",")) if lists else _NONE
+    """What `Connection` names beside what is hop-by-hop anyway."""
+    lists = [_listed(value) for name, value in headers if fold(name) == "connection"]
+    return lists[0].union(*lists[1:]) if lists else _NONE
+
+
+@lru_cache(maxsize=256)
+def _listed(value: str) -> frozenset[str]:
+    return frozenset(fold(name.strip()) for name in value.split(",")) - HOP_BY_HOP
 
 
 def _coding(value: str) -> str:

@@ -7,7 +7,7 @@ the clock; a refused token is healed once; nothing else that may have reached a 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from proxy.errors import ProxyError
 from proxy.generation import Lane
@@ -152,25 +152,22 @@ class Pipeline:
         try:
             with passage.timed("upstream"):
                 answer = await self.transports[story.route].send(signed, lane.patience, attempt)
-                return await self._judged(passage, answer, reason)
+                held = await _held(answer) if lane.refusals.wants(answer.status) else None
         finally:
             if attempt.sent == "maybe":
                 self.watch.attempt(story.route, reason)
+        self._judge(passage, answer, _said(held) if held else None, reason)
+        return held or answer
 
-    async def _judged(self, passage: Passage, reply: UpstreamResponse, reason: AttemptReason) -> UpstreamResponse:
+    def _judge(self, passage: Passage, answer: UpstreamResponse, said: Any, reason: AttemptReason) -> None:
         """Read of an answer what the way ahead and the log need; the caller still gets every byte."""
-        lane, story, body = passage.lane, passage.story, None
-        if lane.refusals.wants(reply.status):
-            reply = held = HeldResponse(reply, HOLD)
-            body = await held.hold()
-        readable = inflated(body, value_of(reply.headers, "Content-Encoding")) if body else None
-        verdict = lane.refusals.judge(reply.status, parsed(readable) if readable else None)
+        story = passage.story
+        verdict = passage.lane.refusals.judge(answer.status, said)
         passage.refused = verdict.refused
-        story.provider_status, story.provider_code = reply.status, verdict.code
+        story.provider_status, story.provider_code = answer.status, verdict.code
         story.code_class = verdict.code_class
         story.outcome = "refused" if verdict.refused else "healed" if reason == "healed" else "forwarded"
-        self._look_at_date(story.route, value_of(reply.headers, "Date"))
-        return reply
+        self._look_at_date(story.route, value_of(answer.headers, "Date"))
 
     def _look_at_date(self, route: str, date: str | None) -> None:
         if date is None or date == self.dates.get(route):
@@ -178,6 +175,19 @@ class Pipeline:
         self.dates[route] = date
         if (skew := _skew(date, self.clock.now_ms())) is not None:
             self.watch.skew(route, skew)
+
+
+async def _held(answer: UpstreamResponse) -> HeldResponse:
+    held = HeldResponse(answer, HOLD)
+    await held.hold()
+    return held
+
+
+def _said(held: HeldResponse) -> Any:
+    """The JSON value of a held answer, as far as it can be read."""
+    body = held.whole()
+    readable = inflated(body, value_of(held.headers, "Content-Encoding")) if body else None
+    return parsed(readable) if readable else None
 
 
 def _skew(date: str, now_ms: int) -> float | None:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Final
 
 from aiohttp import HttpVersion10, HttpVersion11
@@ -36,6 +35,8 @@ class CallerRequest:
         call = self._call
         if int(call.message.headers.get("Content-Length", "0")) > limit:
             raise _too_large()
+        if call.payload.is_eof() and call.payload.exception() is None:
+            return _all(call.payload, limit)
         if not call.payload.is_eof() and "Expect" in call.message.headers and call.message.version == HttpVersion11:
             call.connection.write(_CONTINUE)
         try:
@@ -47,8 +48,6 @@ class CallerRequest:
 
     async def _whole(self, limit: int) -> bytes:
         payload = self._call.payload
-        if payload.is_eof():
-            return _all(payload, limit)
         if self._call.connection.is_broken(payload):
             raise BrokenBody
         async with asyncio.timeout(self._body_seconds):
@@ -116,16 +115,9 @@ def _is_odd_expectation(message: RawRequestMessage) -> bool:
 
 def _is_plain(message: RawRequestMessage) -> bool:
     """Has it nothing at all that could be a flaw?"""
-    return (
-        message.version == HttpVersion11
-        and message.method in METHODS
-        and not any([_is_rare(name) for name, _ in message.raw_headers])
-    )
-
-
-@lru_cache(maxsize=1024)
-def _is_rare(name: bytes) -> bool:
-    return name.lower() in (b"upgrade", b"transfer-encoding", b"expect")
+    headers = message.headers
+    rare = "Upgrade" in headers or "Transfer-Encoding" in headers or "Expect" in headers
+    return not rare and message.version == HttpVersion11 and message.method in METHODS
 
 
 _FLAWS: Final[tuple[tuple[Callable[[RawRequestMessage], bool], str, str], ...]] = (

@@ -1,7 +1,6 @@
 """The answer's way back to the caller: the provider's bytes, chunk by chunk, at the pace at which they are read."""
 
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import Final
 
 from aiohttp import HttpVersion11
@@ -82,14 +81,9 @@ def head(status: int, phrase: str, headers: Iterable[tuple[str, str]], *, keeps:
 
 
 def _passed_back(answer: UpstreamResponse) -> Headers:
-    """Without hop-by-hop headers, ours, and any Proxy-*; a 204 has no length (RFC 9110 section 8.6)."""
-    kept = tuple([row for row in answer_headers(answer.headers) if not _is_of_a_proxy(row[0])])
+    """A 204 has no length (RFC 9110 section 8.6)."""
+    kept = answer_headers(answer.headers)
     return kept if answer.status != 204 else tuple([row for row in kept if row[0].lower() != "content-length"])
-
-
-@lru_cache(maxsize=1024)
-def _is_of_a_proxy(name: str) -> bool:
-    return name.lower().startswith("proxy-")
 
 
 def _length(headers: Headers) -> int | None:

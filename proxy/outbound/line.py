@@ -253,11 +253,7 @@ class Line(asyncio.BufferedProtocol):
         self._reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._answer is not None:
-            return  # a trailer ends here
-        self._fields.append((name, value))
-        if len(name) + len(value) > _HEAD_LINE or len(self._fields) > _HEAD_LINES:
-            raise Unfit
+        self._fields.append((name, value))  # a trailer ends here
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
@@ -289,20 +285,21 @@ class Line(asyncio.BufferedProtocol):
 
         A transfer coding besides chunked is hop-by-hop: it would be stripped, and the coded bytes passed for plain.
         """
-        lasts = not self._parser.should_keep_alive() and not self._is_framed(status)
         if (
             not 200 <= status < 600
             or self._parser.get_http_version() not in ("1.1", "1.0")
+            or len(self._fields) > _HEAD_LINES
             or len(self._reason) > _HEAD_LINE
             or _CONTROLS.search(self._reason)
-            or any(len(name) == 17 and not _is_chunked(name, value) for name, value in self._fields)
         ):
             raise Unfit
-        headers = tuple([
-            (name.decode("ascii"), value.rstrip(b" \t").decode("utf-8", "surrogateescape"))
-            for name, value in self._fields
-        ])
-        return Answer(self, status, self._reason.decode("utf-8", "surrogateescape"), headers, lasts=lasts)
+        headers = []
+        for name, value in self._fields:
+            if len(name) + len(value) > _HEAD_LINE or (len(name) == 17 and not _is_chunked(name, value)):
+                raise Unfit
+            headers.append((name.decode("ascii"), value.decode("utf-8", "surrogateescape").rstrip(" \t")))
+        lasts = not self._parser.should_keep_alive() and not self._is_framed(status)
+        return Answer(self, status, self._reason.decode("utf-8", "surrogateescape"), tuple(headers), lasts=lasts)
 
     def _is_framed(self, status: int) -> bool:
         names = {name.lower() for name, _ in self._fields}

@@ -68,12 +68,13 @@ def _place(text: str) -> tuple[str, str] | None:
 
 
 def _is_writable(request: SignedRequest) -> bool:
-    values = "".join([value for _, value in request.headers])
-    return (
-        _is_token(request.method)
-        and all([_is_theirs(name) for name, _ in request.headers])
-        and (values.isprintable() or not _CONTROLS.search(values))
-    )
+    values = []
+    for name, value in request.headers:
+        if not _is_theirs(name):
+            return False
+        values.append(value)
+    text = "".join(values)
+    return _is_token(request.method) and (text.isprintable() or not _CONTROLS.search(text))
 
 
 @lru_cache(maxsize=4096)

@@ -193,8 +193,10 @@ def _endpoint(switches: Mapping[str, Any], profile: Profile, base: BaseUrl) -> L
     kind = switches["sign_path"]
     if kind == "full_url":
         return lambda values: values["url"]
-    cut = (base.path.encode() if switches["strip_base_path"] else b"", profile.strip_prefix.encode())
-    added = profile.add_prefix.encode()
+    prefixes = (base.path if switches["strip_base_path"] else "", profile.strip_prefix)
+    cut, added = [prefix.encode() for prefix in prefixes if prefix], profile.add_prefix.encode()
+    if kind == "path_and_query" and not (cut or added):
+        return lambda values: values["target"]
 
     def endpoint(values: Values) -> bytes:
         path, mark, query = values["target"].partition(b"?")

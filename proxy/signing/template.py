@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import reduce
+from operator import itemgetter
 from typing import ClassVar, Final
 
 from proxy.shape import did_you_mean
@@ -19,6 +20,7 @@ from proxy.signing.timestamps import time_formatter
 from proxy.switches import time_format
 
 Filter = Callable[[bytes], bytes]
+Fill = Callable[[Mapping[str, bytes]], bytes]
 
 
 def or_raw(canonical: Filter) -> Filter:
@@ -61,6 +63,10 @@ class Hole:
     def fill(self, values: Mapping[str, bytes]) -> bytes:
         return self.apply(values[self.name])
 
+    def filling(self) -> Fill:
+        """As `fill`, with the least to do for each request."""
+        return itemgetter(self.name) if self.apply is bytes else self.fill
+
 
 @dataclass(frozen=True, slots=True)
 class Moment:
@@ -74,6 +80,9 @@ class Moment:
     def fill(self, values: Mapping[str, bytes]) -> bytes:
         return self.apply(time_formatter(self.form, values["zone"].decode())(int(values["now"])))
 
+    def filling(self) -> Fill:
+        return self.fill
+
 
 Part = bytes | Hole | Moment
 
@@ -83,6 +92,11 @@ class Template:
     """A compiled text. `parts` can hold secrets after `bind`, so they are not shown."""
 
     parts: tuple[Part, ...] = field(repr=False)
+    render: Fill = field(init=False, repr=False, compare=False)
+    """The text with its holes filled."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "render", _rendering(self.parts))
 
     @property
     def names(self) -> frozenset[str]:
@@ -100,8 +114,17 @@ class Template:
         )
         return Template(_joined(filled))
 
-    def render(self, values: Mapping[str, bytes]) -> bytes:
-        return b"".join([part if isinstance(part, bytes) else part.fill(values) for part in self.parts])
+
+def _rendering(parts: tuple[Part, ...]) -> Fill:
+    """What to do for each request, decided once."""
+    fills: list[Fill] = [_always(part) if isinstance(part, bytes) else part.filling() for part in parts]
+    if len(fills) == 1:
+        return fills[0]
+    return lambda values: b"".join([fill(values) for fill in fills])
+
+
+def _always(text: bytes) -> Fill:
+    return lambda _values: text
 
 
 def _is_line(part: Part, raw: AbstractSet[str]) -> bool:
