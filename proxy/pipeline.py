@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Protocol
+from typing import Final, Literal, Protocol
 
 from proxy.errors import ProxyError
+from proxy.gate import RETRY_AFTER
 from proxy.generation import Lane
 from proxy.headers import value_of
 from proxy.ids import external_id
@@ -22,7 +23,7 @@ from proxy.sealing import seal
 from proxy.signing.refusal import HOLD, inflated, parsed
 from proxy.signing.signer import Call
 from proxy.telemetry.labels import AttemptReason
-from proxy.telemetry.story import Phase, Story
+from proxy.telemetry.story import Stage, Story
 from proxy.tokens import Tokens
 
 
@@ -34,6 +35,16 @@ class Watch(Protocol):
     def skew(self, route: str, seconds: float) -> None: ...
 
 
+OVERDUE: Final[dict[Stage, tuple[str, str]]] = {
+    "hold": ("request_timeout", "the body did not arrive"),
+    "queue": ("overloaded", "no turn came on this route"),
+    "token": ("token_unavailable", "no access token came"),
+    "sign": ("upstream_timeout", "the request was not signed"),
+    "upstream": ("upstream_timeout", "the provider did not answer"),
+}
+"""What was waited for when time ran out: that is the answer to why."""
+
+
 @dataclass(slots=True)
 class Passage:
     """One request on its way: where it goes, what was admitted, what is known of its last answer."""
@@ -42,6 +53,8 @@ class Passage:
     call: Call
     story: Story
     clock: Clock
+    limit: asyncio.Timeout
+    """`timeouts.total`, running."""
     refused: bool = False
 
     @property
@@ -50,7 +63,8 @@ class Passage:
         return wanted is not None and wanted.on_repeat == "new"
 
     @contextmanager
-    def timed(self, phase: Phase) -> Iterator[None]:
+    def timed(self, phase: Literal["token", "sign", "upstream"]) -> Iterator[None]:
+        self.story.stage = phase
         start = self.clock.monotonic()
         try:
             yield
@@ -74,14 +88,16 @@ class Pipeline:
         story.route = lane.route.name
         self.watch.arrived(story.route)
         try:
-            async with asyncio.timeout(lane.route.timeouts.total):
+            async with asyncio.timeout(lane.route.timeouts.total) as limit:
                 body = await request.hold(lane.route.limits.body)
                 call = lane.signer.admit(request.method, target, request.headers, body)
+                story.stage = "queue"
                 async with lane.gate.entered():
-                    return await self._forward(Passage(lane, call, story, self.clock))
+                    return await self._forward(Passage(lane, call, story, self.clock, limit))
         except TimeoutError:
-            detail = "the route's `timeouts.total` has passed without an answer"
-            raise ProxyError("upstream_timeout", detail, sent=story.sent) from None
+            code, detail = OVERDUE[story.stage]
+            words, wait = f"{detail} before the route's `timeouts.total`", RETRY_AFTER if code == "overloaded" else None
+            raise ProxyError(code, words, sent=story.sent, retry_after=wait) from None
         except ProxyError as error:
             error.sent = story.sent  # of every attempt, not of the last alone
             raise
@@ -93,8 +109,7 @@ class Pipeline:
         reply = await self._send(passage, token, external_id, "first")
         if not passage.refused or token is None:
             return reply
-        with passage.timed("token"):
-            fresh = await self.tokens.replace(passage.lane.account, token)
+        fresh = await self._fresh_token(passage, token, reply)
         if fresh is None:
             return reply
         await reply.close()
@@ -107,6 +122,22 @@ class Pipeline:
             return None
         with passage.timed("token"):
             return await self.tokens.get(passage.lane.account)
+
+    async def _fresh_token(self, passage: Passage, refused: Token, reply: HeldResponse) -> Token | None:
+        """None when there is none to be had in time: then the refusal itself is the answer, and it is at hand."""
+        end = passage.limit.when()
+        passage.limit.reschedule(None)
+        try:
+            async with asyncio.timeout_at(end):
+                with passage.timed("token"):
+                    fresh = await self.tokens.replace(passage.lane.account, refused)
+        except TimeoutError:
+            return None
+        except BaseException:
+            await reply.close()
+            raise
+        passage.limit.reschedule(end)
+        return fresh
 
     def _external_id(self, passage: Passage) -> str | None:
         """The caller's own, or one made here, which the caller is told of."""

@@ -8,6 +8,7 @@ from proxy.model import Attempt
 
 Outcome = Literal["forwarded", "healed", "refused", "error", "abandoned"]
 Phase = Literal["token", "sign", "upstream", "total"]
+Stage = Literal["hold", "queue", "token", "sign", "upstream"]
 PHASES: tuple[Phase, ...] = ("token", "sign", "upstream", "total")
 
 
@@ -24,6 +25,8 @@ class Story:
     route: str = "none"
     external_id: str | None = None
     """Set when Paraf made it: the caller is told."""
+    stage: Stage = "hold"
+    """What the request is waiting for."""
     phases: dict[Phase, float] = field(default_factory=dict)
     attempts: list[Attempt] = field(default_factory=list)
     status: int = 0
