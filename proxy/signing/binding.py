@@ -1,11 +1,14 @@
 """A profile bound to one account's credentials: all that is known at load is filled in once."""
 
+import base64
+import binascii
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from proxy.headers import fold
-from proxy.signing.profile import Choose, Let, Profile, Scheme, Signature
+from proxy.signing.profile import Choose, CredentialKind, Let, Profile, Scheme, Signature
 from proxy.signing.template import Template, compile_template
 from proxy.signing.timestamps import time_formatter
 
@@ -93,6 +96,21 @@ def _with_string_and_key(scheme: Scheme, switches: Mapping[str, Any]) -> Scheme:
         return scheme
     first, *rest = scheme.signatures
     return replace(scheme, signatures=(replace(first, **own), *rest))
+
+
+def credential_bytes(kind: CredentialKind, text: str) -> bytes:
+    """A credential as templates fill it in: what is given as base64 or hex stands for its bytes. Raises ValueError."""
+    if kind == "base64":
+        try:
+            return base64.b64decode("".join(text.split()), validate=True)
+        except (binascii.Error, ValueError):
+            raise ValueError("is not base64") from None
+    if kind == "hex":
+        digits = "".join(text.split())
+        if not re.fullmatch(r"(?:[0-9A-Fa-f]{2})+", digits):
+            raise ValueError("is not hex")
+        return bytes.fromhex(digits)
+    return text.encode()
 
 
 def bind(profile: Profile, switches: Mapping[str, Any], credentials: Mapping[str, bytes]) -> Binding:

@@ -97,7 +97,7 @@ def _life_ms(told: TokenAnswer, answer: Any, now_ms: int) -> int:
     if end is not None:
         return int(end) - now_ms
     life = _number(field_of(answer, told.lifetime)) if told.lifetime else None
-    return int((life if life is not None else told.default_lifetime) * 1000)
+    return int(told.default_lifetime * 1000) if life is None else int(life) * 1000
 
 
 def _number(value: Any) -> float | None:

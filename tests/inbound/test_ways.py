@@ -240,8 +240,8 @@ def test_known_hosts_on_loopback(host):
 @pytest.mark.parametrize(
     "host",
     """evil.example evil.example:8080 localhost.evil.example 127.0.0.1.evil.example xlocalhost local localhost-x
-    128.0.0.1 10.0.0.1 0.0.0.0 127.0.0.1.. [::] [::2] [::ffff:10.0.0.1] [fe80::1] 2130706433 0x7f.0.0.1 127.1 127.0.0.256
-    127.0.0.1.1 deep.example not.allowed.example allowed.example.evil.example""".split(),
+    128.0.0.1 10.0.0.1 0.0.0.0 127.0.0.1.. [::] [::2] [::ffff:10.0.0.1] [fe80::1] 2130706433 0x7f.0.0.1 127.1
+    127.0.0.256 127.0.0.1.1 deep.example not.allowed.example allowed.example.evil.example""".split(),
 )
 def test_unknown_hosts(host):
     """A browser led here by DNS rebinding names a host of its own; another machine may call us what it likes."""

@@ -171,8 +171,8 @@ def test_an_unknown_type(made, kind):
         ('"900"', 900),
         ('"900 "', 900),
         ('" 900"', 900),
-        ('"900.5"', 900.5),
-        ("0.25", 0.25),
+        ('"900.9"', 900),
+        ("900.9", 900),
         ("9e2", 900),
         ("1e3", 1_000),
         ("604799", 604_799),
@@ -212,7 +212,7 @@ def test_no_life(made):
     assert read(made, answer()).expires_at_ms == NOW + 900_000
 
 
-@pytest.mark.parametrize("told", ["0", "-1", '"0"', '"-900"', "0.0", "-0.5", "0.0001", "-1e14"])
+@pytest.mark.parametrize("told", ["0", "-1", '"0"', '"-900"', "0.0", "-0.5", "0.9", "-1e14"])
 def test_a_life_that_is_over(made, told):
     assert fault(made, b'{"data": {"token": "T0ken", "life": %s}}' % told.encode()).kind == "token_expired_on_arrival"
 
