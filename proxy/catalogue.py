@@ -49,7 +49,7 @@ class Catalogue:
 
     @cached_property
     def _files(self) -> Mapping[str, _File]:
-        packaged = [_File(place, place.name) for place in resources.files("proxy.providers").iterdir()]
+        packaged = [_File(place, place.name) for place in _packaged().iterdir()]
         own = [_File(place, str(place)) for folder in self._folders for place in sorted(folder.iterdir())]
         return {file.name: file for file in (*packaged, *own) if file.place.name.endswith(SUFFIX)}
 
@@ -83,3 +83,11 @@ class Catalogue:
             raise ConfigError([source.finding(("extends",), f"no such profile{did_you_mean(parent.text, others)}")])
         base = self._laid_out(parent.text, (*below, name)).root
         return Source(source.file, overlay(base, source.root)) if isinstance(base, Node) else source
+
+
+def _packaged() -> Traversable:
+    """Those of the installation, or of the checkout: `python -m proxy` in its folder finds the package there first."""
+    try:
+        return resources.files("proxy.providers")
+    except ModuleNotFoundError:
+        return Path(__file__).parents[1] / "config" / "providers"

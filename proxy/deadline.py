@@ -2,64 +2,83 @@
 
 import asyncio
 from types import TracebackType
-from typing import Any
+from typing import Any, Final, Self
+
+SLACK: Final = 0.01
+"""Seconds by which a deadline may come early, with one that is due now: what the one leaves behind, the other would
+take and could not use."""
 
 
 class Deadline:
-    """`with deadline.within(): ...` raises TimeoutError in there after `seconds`.
+    """`with deadline.within() as limit: ...` raises TimeoutError in there after `seconds`.
 
     All have the same limit, so they come due in the order in which they entered, and only the first is watched.
     """
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._inside: dict[_Within, None] = {}
+        self._inside: dict[Limit, None] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    def within(self) -> "_Within":
-        return _Within(self)
+    def within(self) -> "Limit":
+        return Limit(self)
 
-    def enter(self, one: "_Within") -> None:
+    def enter(self, one: "Limit") -> None:
         loop = asyncio.get_running_loop()
         one.due = loop.time() + self._seconds
         self._inside[one] = None
         if self._timer is None:
             self._timer = loop.call_at(one.due, self._ring)
 
-    def leave(self, one: "_Within") -> None:
+    def leave(self, one: "Limit") -> None:
         self._inside.pop(one, None)
 
     def _ring(self) -> None:
         loop, self._timer = asyncio.get_running_loop(), None
         while first := next(iter(self._inside), None):
-            if first.due > loop.time():
+            if first.due > loop.time() + SLACK:
                 self._timer = loop.call_at(first.due, self._ring)
                 return
             del self._inside[first]
             first.end()
 
 
-class _Within:
-    """One task inside. As with `asyncio.timeout`, a cancellation by somebody else stays one."""
+class Limit:
+    """One task inside. As with `asyncio.timeout`, a cancellation by somebody else stays one.
 
-    __slots__ = ("_cancelled", "_deadline", "_over", "_task", "due")
+    `due`: when it ends, on the loop's clock.
+    """
+
+    __slots__ = ("_cancelled", "_deadline", "_over", "_own", "_task", "due")
 
     def __init__(self, deadline: Deadline) -> None:
         self._deadline = deadline
         self._over = False
+        self._own: asyncio.TimerHandle | None = None
         self.due = 0.0
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         task: asyncio.Task[Any] | None = asyncio.current_task()
         if task is None:
             raise RuntimeError("a deadline is for tasks")
         self._task, self._cancelled = task, task.cancelling()
         self._deadline.enter(self)
+        return self
+
+    def lift(self) -> None:
+        """Nothing ends it until `resume`."""
+        self._deadline.leave(self)
+
+    def resume(self) -> None:
+        """It comes due as before, with a timer of its own: the others have gone on without it."""
+        self._own = asyncio.get_running_loop().call_at(self.due, self.end)
 
     def __exit__(
         self, kind: type[BaseException] | None, fault: BaseException | None, _trace: TracebackType | None
     ) -> None:
         self._deadline.leave(self)
+        if self._own is not None:
+            self._own.cancel()
         if self._over and self._task.uncancel() <= self._cancelled and kind is asyncio.CancelledError:
             raise TimeoutError from fault
 

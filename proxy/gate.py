@@ -61,14 +61,16 @@ class Gate:
     def _give_up(self, turn: asyncio.Future[None]) -> None:
         if turn in self._line:
             self._line.remove(turn)
-        else:  # the place was handed over in the very moment of giving up
+        elif not turn.cancelled():  # the place was handed over in the very moment of giving up
             self._leave()
 
     def _leave(self) -> None:
-        if self._line:
-            self._line.popleft().set_result(None)
-        else:
-            self._free += 1
+        while self._line:
+            turn = self._line.popleft()
+            if not turn.cancelled():  # else its caller has left and has not come to say so yet
+                turn.set_result(None)
+                return
+        self._free += 1
 
 
 def _overloaded(detail: str) -> ProxyError:

@@ -4,7 +4,9 @@ A reload builds the next one beside it and swaps; nothing in it changes after it
 route is reported at once.
 """
 
-from collections import Counter
+import os
+import re
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,29 +15,33 @@ from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
-from proxy.addresses import BaseUrl
 from proxy.catalogue import Catalogue
 from proxy.deadline import Deadline
 from proxy.errors import ConfigError, Finding
 from proxy.gate import Gate
-from proxy.keyring import Keyring
+from proxy.keyring import Keyring, spki_fingerprint
 from proxy.model import Account, Secret
 from proxy.outbound.transport import Patience
+from proxy.references import client_id
 from proxy.routes import Route, RouteTable
 from proxy.sealing import PrivateKeys
 from proxy.settings import RouteSettings, Settings
 from proxy.shape import did_you_mean
-from proxy.signing.binding import Binding, bind, effective
+from proxy.signing.binding import Binding, bind, credential_bytes, effective
 from proxy.signing.exchange import Exchange
 from proxy.signing.names import needed_credentials
 from proxy.signing.overrides import override_faults
-from proxy.signing.profile import Profile
+from proxy.signing.profile import CredentialKind, Profile
 from proxy.signing.refusal import Refusals
 from proxy.signing.signer import Signer
+from proxy.signing.soundness import Fault
 from proxy.source import Path
+from proxy.upstreams import bases, hosts
 
 MIN_GAP: Final = 1.0
 MIN_GAP_EXCLUSIVE: Final = 5.0
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+_CERTIFICATE: Final = re.compile(r"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,19 +89,19 @@ def build(settings: Settings, *, environ: Mapping[str, str], folder: FilePath) -
 class _Builder:
     def __init__(self, settings: Settings, environ: Mapping[str, str], folder: FilePath) -> None:
         self._settings = settings
-        self._catalogue = Catalogue(folder / name for name in settings.profiles)
         self._keyring = Keyring(strict_permissions=settings.strict_permissions)
         self._environ, self._folder = environ, folder
         self._findings: list[Finding] = []
-        self._first: dict[tuple[str, ...], tuple[Account, Mapping[str, Secret]]] = {}
+        self._catalogue = Catalogue(self._profile_folders())
+        self._first: dict[tuple[str, ...], tuple[Account, _Credentials]] = {}
 
     def build(self) -> Generation:
         profiles = {route.name: self._profile(route) for route in self._settings.routes}
-        hosts = self._hosts(profiles)
+        chosen_by = hosts(self._settings.routes, profiles)
         lanes = {}
         for route in self._settings.routes:
             profile = profiles[route.name]
-            lane = self._lane(route, profile, hosts[route.name]) if profile else None
+            lane = self._lane(route, profile, chosen_by[route.name]) if profile else None
             if lane:
                 lanes[route.name] = lane
         if any(finding.severity == "error" for finding in self._findings):
@@ -109,6 +115,15 @@ class _Builder:
     def _warn(self, route: RouteSettings, path: Path, message: str) -> None:
         self._findings.append(self._settings.source.finding(("routes", route.name, *path), message, "warning"))
 
+    def _profile_folders(self) -> Iterator[FilePath]:
+        for i, name in enumerate(self._settings.profiles):
+            if os.access(self._folder / name, os.R_OK | os.X_OK) and (self._folder / name).is_dir():
+                yield self._folder / name
+            else:
+                self._findings.append(
+                    self._settings.source.finding(("profiles", str(i)), "is no folder that can be read")
+                )
+
     def _profile(self, route: RouteSettings) -> Profile | None:
         try:
             return self._catalogue.profile(route.provider)
@@ -118,87 +133,36 @@ class _Builder:
             self._findings += [finding for finding in error.findings if finding not in self._findings]
         return None
 
-    def _lane(self, route: RouteSettings, profile: Profile, hosts: frozenset[str]) -> Lane | None:
-        bases = self._bases(route, profile)
+    def _lane(self, route: RouteSettings, profile: Profile, chosen_by: frozenset[str]) -> Lane | None:
+        places, misplaced = bases(route, profile)
         switches = effective(profile, route.switches)
         faults = list(override_faults(profile, switches, route.switches))
-        for fault in faults:
+        for fault in misplaced + faults:
             self._find(route, fault.path, fault.words, key=fault.at_key)
-        texts, keys = self._credentials(route, profile, switches) if not faults else ({}, None)
-        if bases is None or keys is None:
+        credentials = self._credentials(route, profile, _needed(route, profile, switches, faults))
+        tls_ca = self._tls_ca(route)
+        if places is None or credentials is None or faults:
             return None
-        base, token_base = bases
-        binding = bind(profile, switches, {name: secret.reveal().encode() for name, secret in texts.items()})
-        exchange = Exchange(binding, profile.token, token_base) if profile.token and _wants_token(binding) else None
-        addressed = Route(route.name, route.prefix, hosts, base, route.allow, route.limits, route.timeouts)
+        binding = bind(profile, switches, credentials.filled(profile))
+        exchange = Exchange(binding, profile.token, places.token) if profile.token and _wants_token(binding) else None
+        addressed = Route(route.name, route.prefix, chosen_by, places.api, route.allow, route.limits, route.timeouts)
         return Lane(
             route=addressed,
             profile=profile,
             binding=binding,
-            signer=Signer(binding, base),
+            signer=Signer(binding, places.api),
             refusals=Refusals(profile),
-            account=self._account(route, profile, exchange, texts),
+            account=self._account(route, profile, exchange, credentials),
             exchange=exchange,
-            keys=keys,
+            keys=credentials.keys,
             gate=Gate(route.limits.concurrency, route.limits.queue, route.timeouts.total),
             deadline=Deadline(route.timeouts.total),
             patience=Patience(route.timeouts.connect, route.timeouts.first_byte, route.timeouts.idle),
-            tls_ca=self._tls_ca(route),
+            tls_ca=tls_ca,
         )
 
-    def _bases(self, route: RouteSettings, profile: Profile) -> tuple[BaseUrl, BaseUrl] | None:
-        """The bases of API and token: what the route writes, else what the environment says."""
-        environment = profile.environments.get(route.environment or "")
-        known = ", ".join(profile.environments) or "none; write `upstream`"
-        if route.environment and not environment:
-            hint = did_you_mean(route.environment, profile.environments)
-            self._find(route, ("environment",), f"{profile.name} has no such environment{hint}")
-        elif not environment and not route.upstream:
-            self._find(route, (), f"environment is missing (of {profile.name}: {known}), or upstream")
-        elif environment and not environment.confirmed and not route.upstream:
-            words = f"{profile.name}'s {route.environment} host is known from public code only: once the provider has "
-            self._find(route, ("environment",), words + f"confirmed it, write `upstream: {environment.api.text}`")
-        else:
-            self._refuse_foreign_hosts(route, profile)
-            api = route.upstream or (environment and environment.api)
-            token = route.token_upstream or route.upstream or (environment and environment.token)
-            return (api, token) if api and token else None
-        return None
-
-    def _refuse_foreign_hosts(self, route: RouteSettings, profile: Profile) -> None:
-        own = profile.environments.get(route.environment or "")
-        others = {
-            host: name for name, each in profile.environments.items() for host in (each.api.host, each.token.host)
-        }
-        for key, base in (("upstream", route.upstream), ("token_upstream", route.token_upstream)):
-            if own and base and base.host in others and base.host not in (own.api.host, own.token.host):
-                name = others[base.host]
-                self._find(route, (key,), f"is the host of {name}, but the route says environment: {route.environment}")
-
-    def _hosts(self, profiles: Mapping[str, Profile | None]) -> dict[str, frozenset[str]]:
-        """What each route writes; else its environment's own hosts, unless several would get the same one."""
-        given = {route.name: self._default_hosts(route, profiles[route.name]) for route in self._settings.routes}
-        written = {host for route in self._settings.routes for host in route.hosts or ()}
-        claims = Counter(host for hosts in given.values() for host in hosts)
-        return {
-            route.name: frozenset(route.hosts)
-            if route.hosts is not None
-            else frozenset(host for host in given[route.name] if claims[host] == 1 and host not in written)
-            for route in self._settings.routes
-        }
-
-    @staticmethod
-    def _default_hosts(route: RouteSettings, profile: Profile | None) -> set[str]:
-        environment = profile.environments.get(route.environment or "") if profile else None
-        if route.hosts is not None or environment is None:
-            return set()
-        return {environment.api.host, environment.token.host}
-
-    def _credentials(
-        self, route: RouteSettings, profile: Profile, switches: Mapping[str, Any]
-    ) -> tuple[dict[str, Secret], PrivateKeys | None]:
-        """Texts and parsed keys; None for the keys when something is missing."""
-        needed = needed_credentials(profile, switches)
+    def _credentials(self, route: RouteSettings, profile: Profile, needed: frozenset[str]) -> "_Credentials | None":
+        """None when something is missing or cannot be read."""
         for name in sorted(set(route.credentials) - set(profile.credentials)):
             hint = did_you_mean(name, profile.credentials)
             self._find(route, ("credentials", name), f"{profile.name} has no such credential{hint}", key=True)
@@ -214,12 +178,17 @@ class _Builder:
                 if profile.credentials[name] == "pem":
                     keys[name] = self._private_key(route, name)
                 else:
-                    texts[name] = self._text(route, name)
-        complete = needed == set(texts) | set(keys)
-        return texts, keys if complete else None
+                    texts[name] = self._text(route, name, profile.credentials[name])
+        return _Credentials(texts, keys) if needed == set(texts) | set(keys) else None
 
-    def _text(self, route: RouteSettings, name: str) -> Secret:
-        return self._keyring.read(route.credentials[name], environ=self._environ, base=self._folder)
+    def _text(self, route: RouteSettings, name: str, kind: CredentialKind) -> Secret:
+        secret = self._keyring.read(route.credentials[name], environ=self._environ, base=self._folder)
+        credential_bytes(kind, secret.reveal())
+        if name == "client_id":
+            client_id(secret.reveal())
+        if kind == "text" and _CONTROL.search(secret.reveal()):
+            raise ValueError("holds a line break or another control character: is it part of the secret?")
+        return secret
 
     def _private_key(self, route: RouteSettings, name: str) -> RSAPrivateKey:
         return self._keyring.private_key(
@@ -239,21 +208,22 @@ class _Builder:
             return None
         authorities: list[str] = []
         with self._reported(route, ("tls", "ca")):
-            authorities += [self._keyring.authorities(route.tls_ca, environ=self._environ, base=self._folder)]
+            text = self._keyring.authorities(route.tls_ca, environ=self._environ, base=self._folder)
+            authorities += [_certificates(text)]
         return "".join(authorities) or None
 
     def _account(
-        self, route: RouteSettings, profile: Profile, exchange: Exchange | None, texts: Mapping[str, Secret]
+        self, route: RouteSettings, profile: Profile, exchange: Exchange | None, credentials: "_Credentials"
     ) -> Account:
         """Routes that agree in provider, environment, token URL and client share one; their secrets must agree too."""
-        token, client_id = profile.token, texts["client_id"].reveal()
+        token = profile.token
         exclusive = token is not None and token.exclusive
         account = Account(
             name=route.name,
             provider=profile.name,
             environment=route.environment or "",
             token_url=exchange.url if exchange else "",
-            client_id=client_id,
+            client_id=credentials.client_id,
             exclusive=exclusive,
             refresh_ahead=token.refresh_ahead if token else 0.0,
             min_gap=(token and token.min_gap) or (MIN_GAP_EXCLUSIVE if exclusive else MIN_GAP),
@@ -261,10 +231,52 @@ class _Builder:
         )
         if exchange is None:
             return account
-        first, secrets = self._first.setdefault(account.identity, (account, texts))
-        if any(secrets.get(name, secret) != secret for name, secret in texts.items()):
+        first, theirs = self._first.setdefault(account.identity, (account, credentials))
+        if not credentials.agree(theirs):
             self._find(route, ("credentials",), f"other secrets than in route {first.name}, which has the same account")
         return first
+
+
+@dataclass(frozen=True, slots=True)
+class _Credentials:
+    """What a route's references lead to."""
+
+    texts: Mapping[str, Secret] = field(repr=False)
+    keys: Mapping[str, RSAPrivateKey] = field(repr=False)
+
+    @property
+    def client_id(self) -> str:
+        """Empty where a provider knows its merchants by something else."""
+        return self.texts["client_id"].reveal() if "client_id" in self.texts else ""
+
+    def filled(self, profile: Profile) -> dict[str, bytes]:
+        return {name: credential_bytes(profile.credentials[name], text.reveal()) for name, text in self.texts.items()}
+
+    def agree(self, other: "_Credentials") -> bool:
+        """In all that both have."""
+        texts = all(other.texts.get(name, text) == text for name, text in self.texts.items())
+        return texts and all(
+            spki_fingerprint(other.keys.get(name, key)) == spki_fingerprint(key) for name, key in self.keys.items()
+        )
+
+
+def _certificates(text: str) -> str:
+    """The PEM blocks alone: what stands between them in a bundle may be no ASCII, which `ssl` refuses."""
+    blocks = "\n".join(_CERTIFICATE.findall(text))
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=blocks)
+    except (ssl.SSLError, ValueError):
+        raise ValueError("holds no PEM certificate that can be read") from None
+    return blocks
+
+
+def _needed(route: RouteSettings, profile: Profile, switches: Mapping[str, Any], faults: list[Fault]) -> frozenset[str]:
+    """Credentials to ask for. While a route's switches have faults, what can be told without them."""
+    if not faults:
+        return needed_credentials(profile, switches)
+    if switches["signature"] not in profile.schemes:
+        return frozenset(route.credentials) & frozenset(profile.credentials)
+    return needed_credentials(profile, {**switches, "string": None, "key": None, "headers": None})
 
 
 def _wants_token(binding: Binding) -> bool:

@@ -4,12 +4,15 @@ The body is held before anything is asked of a provider; the signature is made a
 the clock; a refused token is healed once; nothing else that may have reached a provider is sent again.
 """
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from typing import Any, Protocol
+from typing import Any, Final, Literal, Protocol
 
+from proxy.deadline import Limit
 from proxy.errors import ProxyError
+from proxy.gate import RETRY_AFTER
 from proxy.generation import Lane
 from proxy.headers import value_of
 from proxy.ids import external_id
@@ -20,7 +23,7 @@ from proxy.sealing import seal
 from proxy.signing.refusal import HOLD, inflated, parsed
 from proxy.signing.signer import Call
 from proxy.telemetry.labels import AttemptReason
-from proxy.telemetry.story import Phase, Story
+from proxy.telemetry.story import Stage, Story, Timed
 from proxy.tokens import Tokens
 
 
@@ -32,6 +35,16 @@ class Watch(Protocol):
     def skew(self, route: str, seconds: float) -> None: ...
 
 
+OVERDUE: Final[dict[Stage, tuple[str, str]]] = {
+    "hold": ("request_timeout", "the body did not arrive"),
+    "queue": ("overloaded", "no turn came on this route"),
+    "token": ("token_unavailable", "no access token came"),
+    "sign": ("upstream_timeout", "the request was not signed"),
+    "upstream": ("upstream_timeout", "the provider did not answer"),
+}
+"""What was waited for when time ran out: that is the answer to why."""
+
+
 @dataclass(slots=True)
 class Passage:
     """One request on its way: where it goes, what was admitted, what is known of its last answer."""
@@ -40,6 +53,8 @@ class Passage:
     call: Call
     story: Story
     clock: Clock
+    limit: Limit
+    """`timeouts.total`, running."""
     refused: bool = False
 
     @property
@@ -47,26 +62,9 @@ class Passage:
         wanted = self.lane.signer.external_id
         return wanted is not None and wanted.on_repeat == "new"
 
-    def timed(self, phase: Phase) -> "_Timed":
-        return _Timed(self.story.phases, phase, self.clock)
-
-
-class _Timed:
-    """Adds the time spent inside to a phase."""
-
-    __slots__ = ("_began", "_clock", "_phase", "_phases")
-
-    def __init__(self, phases: dict[Phase, float], phase: Phase, clock: Clock) -> None:
-        self._phases = phases
-        self._phase = phase
-        self._clock = clock
-
-    def __enter__(self) -> None:
-        self._began = self._clock.monotonic()
-
-    def __exit__(self, *_: object) -> None:
-        spent = self._clock.monotonic() - self._began
-        self._phases[self._phase] = self._phases.get(self._phase, 0.0) + spent
+    def timed(self, phase: Literal["token", "sign", "upstream"]) -> Timed:
+        self.story.stage = phase
+        return Timed(self.story.phases, phase, self.clock)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +84,16 @@ class Pipeline:
         story.route = lane.route.name
         self.watch.arrived(story.route)
         try:
-            with lane.deadline.within():
+            with lane.deadline.within() as limit:
                 body = await request.hold(lane.route.limits.body)
                 call = lane.signer.admit(request.method, target, request.headers, body)
+                story.stage = "queue"
                 async with lane.gate.entered():
-                    return await self._forward(Passage(lane, call, story, self.clock))
+                    return await self._forward(Passage(lane, call, story, self.clock, limit))
         except TimeoutError:
-            detail = "the route's `timeouts.total` has passed without an answer"
-            raise ProxyError("upstream_timeout", detail, sent=story.sent) from None
+            code, detail = OVERDUE[story.stage]
+            words, wait = f"{detail} before the route's `timeouts.total`", RETRY_AFTER if code == "overloaded" else None
+            raise ProxyError(code, words, sent=story.sent, retry_after=wait) from None
         except ProxyError as error:
             error.sent = story.sent  # of every attempt, not of the last alone
             raise
@@ -105,8 +105,7 @@ class Pipeline:
         reply = await self._send(passage, token, external_id, "first")
         if not passage.refused or token is None:
             return reply
-        with passage.timed("token"):
-            fresh = await self.tokens.replace(passage.lane.account, token)
+        fresh = await self._fresh_token(passage, token, reply)
         if fresh is None:
             return reply
         await reply.close()
@@ -119,6 +118,21 @@ class Pipeline:
             return None
         with passage.timed("token"):
             return await self.tokens.get(passage.lane.account)
+
+    async def _fresh_token(self, passage: Passage, refused: Token, reply: UpstreamResponse) -> Token | None:
+        """None when there is none to be had in time: then the refusal itself is the answer, and it is at hand."""
+        passage.limit.lift()
+        try:
+            async with asyncio.timeout_at(passage.limit.due):
+                with passage.timed("token"):
+                    fresh = await self.tokens.replace(passage.lane.account, refused)
+        except TimeoutError:
+            return None
+        except BaseException:
+            await reply.close()
+            raise
+        passage.limit.resume()
+        return fresh
 
     def _external_id(self, passage: Passage) -> str | None:
         """The caller's own, or one made here, which the caller is told of."""

@@ -74,11 +74,11 @@ def rule_matches(rule: AllowRule, method: str, target: str) -> bool:
     return bool(_pattern(rule.pattern).fullmatch("/".join(decoded)))
 
 
-_PIECE: Final = re.compile(r"/\*\*|\*\*|\*|[^*/]+|/")
-_MEANS: Final = {"/**": r"(?:/.*)?", "**": r".*", "*": rf"[^/{INSIDE}]*"}
+_PIECE: Final = re.compile(r"/\*\*|/\*(?=/|\Z)|\*|[^*/]+|/")
+_MEANS: Final = {"/**": r"(?:/.*)?", "/*": rf"/[^/{INSIDE}]+", "*": rf"[^/{INSIDE}]*"}
 
 
 @lru_cache(maxsize=1024)
 def _pattern(text: str) -> "re.Pattern[str]":
-    """`*` is a segment or part of one, `**` any number of segments, none included."""
+    """`*` is a segment that is not empty, or part of one; `**` any number of segments, none included."""
     return re.compile("".join(_MEANS.get(piece) or re.escape(piece) for piece in _PIECE.findall(text)), re.DOTALL)

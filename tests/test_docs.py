@@ -26,7 +26,7 @@ from proxy.settings import json_schema, read_settings, setting_paths
 from proxy.shape import Choice, Record
 from proxy.signing import vocabulary
 from proxy.signing.algorithms import ALGORITHMS, ENCODINGS
-from proxy.signing.names import CALL
+from proxy.signing.names import ALWAYS, CALL
 from proxy.signing.profile import CODE_CLASSES as PROFILE_CLASSES
 from proxy.signing.template import FILTERS
 from proxy.switches import SWITCHES, TIME_FORMATS
@@ -409,10 +409,14 @@ def test_keys_of_a_profile_are_documented(heading):
 
 def test_the_top_of_a_profile_is_documented():
     same(documented(LANGUAGE, "The file/Key"), PROFILE.keys.keys() - (SWITCHES.keys() - {"constants"}))
+    line = next(line for line in text(LANGUAGE).splitlines() if line.startswith("A profile must say"))
+    must, others = line.split(";")
+    assert set(code(must)) == {name for name in SWITCHES if name in PROFILE.keys and PROFILE.keys[name].required}
+    assert set(code(others)) == SWITCHES.keys() - PROFILE.keys
 
 
 def test_templates_are_documented():
-    same(documented(LANGUAGE, "Templates/Name"), CALL)
+    same(documented(LANGUAGE, "Templates/Name"), CALL | ALWAYS)
     same(documented(LANGUAGE, "Templates/Filter"), FILTERS)
 
 

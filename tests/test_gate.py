@@ -183,3 +183,20 @@ async def _walk(concurrency: int, queue: int, steps: list[str], chance: random.R
         assert visitors.entered == sorted(visitors.entered)
     await visitors.go()
     assert (gate.free, gate.waiting) == (concurrency, 0)
+
+
+async def test_a_place_goes_past_one_who_is_just_leaving():
+    """The cancelled waiter has not run yet when the place is handed on: neither it nor the giver may stumble."""
+    gate = Gate(1, 5, 10)
+    order = []
+
+    async def call(name):
+        async with gate.entered():
+            order.append(name)
+
+    async with gate.entered():
+        leaving, staying = asyncio.create_task(call("leaving")), asyncio.create_task(call("staying"))
+        await asyncio.sleep(0)
+        leaving.cancel()
+    await asyncio.gather(leaving, staying, return_exceptions=True)
+    assert (order, gate.free, gate.waiting) == (["staying"], 1, 0)

@@ -3,12 +3,15 @@
 import ast
 import re
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from shutil import which
 
 import pytest
+from packaging.requirements import Requirement
 
 from proxy.catalogue import Catalogue
 
@@ -24,7 +27,7 @@ LAYERS = """
     fetch
     generation
     tokens gate deadline
-    stores outbound keyring catalogue sealing telemetry ids
+    stores outbound keyring catalogue upstreams sealing telemetry ids
     keyforms
     signing
     routes headers
@@ -128,10 +131,11 @@ def foreign(module: str) -> set[str]:
 
 @cache
 def tracked() -> tuple[Path, ...]:
-    """What git tracks or would, and in a folder without git all that lies under the known names."""
-    asked = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, check=False)
-    if asked.returncode == 0:
-        return tuple(path for name in asked.stdout.decode().split("\n") if name and (path := ROOT / name).is_file())
+    """What git tracks or would, and where there is no git all that lies under the known names."""
+    command = ("git", "ls-files", "-co", "--exclude-standard")
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False) if which("git") else None
+    if listed is not None and listed.returncode == 0:
+        return tuple(path for name in listed.stdout.splitlines() if (path := ROOT / name).is_file())
     found = [path for name in TOP for path in (ROOT / name, *(ROOT / name).rglob("*")) if path.is_file()]
     return tuple(path for path in found if path.suffix != ".pyc")
 
@@ -199,7 +203,7 @@ def test_every_library_is_a_declared_dependency():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     distributions = {re.split(r"[<>=~! ;\[]", line)[0] for line in project["dependencies"]}
     declared = {{"pyyaml": "yaml"}.get(name, name.replace("-", "_")) for name in distributions}
-    standard = __import__("sys").stdlib_module_names
+    standard = sys.stdlib_module_names
     used = {name.partition(".")[0] for module in MODULES for name in foreign(module)} - standard
     assert used == declared == MAY_IMPORT.keys()
 
@@ -278,6 +282,14 @@ def test_the_lock_holds_hashes_and_no_address():
     assert "://" not in lock
     assert len(pinned) == len(re.findall(r"^\S", lock, re.MULTILINE)) - len(re.findall(r"^#", lock, re.MULTILINE))
     assert len(re.findall(r"^[a-z].*(?:\\\n +--hash=sha256:[0-9a-f]{64} ?)+", lock, re.MULTILINE)) == len(pinned)
+
+
+def test_the_lock_is_of_this_project():
+    """Every requirement is in it, in a version that will do. `uv pip compile` renews it, as its first lines say."""
+    lock = dict(re.findall(r"^([a-z0-9-]+)==(\S+)", (ROOT / "requirements.lock").read_text("utf-8"), re.MULTILINE))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    wanted = map(Requirement, (*project["dependencies"], *project["optional-dependencies"]["test"]))
+    assert [str(each) for each in wanted if lock.get(each.name.lower(), "") not in each.specifier] == []
 
 
 def test_python_files_under_tests_have_names_of_their_own():

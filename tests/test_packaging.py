@@ -81,8 +81,9 @@ def test_what_the_wheel_says_of_itself(packed):
 @pytest.mark.parametrize("way", ["wheel", "editable"])
 def test_an_installed_paraf_finds_its_profiles(way, wheel, source, tmp_path):
     programs = fresh(tmp_path / "venv", *((str(wheel),) if way == "wheel" else ("--editable", str(source))))
-    for command in ((programs / "paraf", "providers"), (programs / "python", "-m", "proxy", "providers")):
-        listed = run(*map(str, command), cwd=tmp_path)
+    module = (str(programs / "python"), "-m", "proxy", "providers")
+    for command, folder in (((str(programs / "paraf"), "providers"), tmp_path), (module, tmp_path), (module, source)):
+        listed = run(*command, cwd=folder)
         assert [line.split()[0] for line in listed.splitlines()] == PROFILES
     where = run(str(programs / "python"), "-c", "import proxy; print(proxy.__file__)", cwd=tmp_path)
     assert Path(where.strip()).is_relative_to(tmp_path if way == "wheel" else source)

@@ -243,3 +243,39 @@ async def test_two_routes_with_one_client_share_one_token():
                 == 200
             )
             assert peer.script.fetched == 1
+
+
+@pytest.mark.parametrize("status", ["401 Unauthorized", "500 No"])
+async def test_an_answer_that_stalls_while_it_is_judged_frees_its_connection(status):
+    """It is held for its code; when time runs out over that, the provider's connection must not stay taken."""
+    provider = Provider([f"HTTP/1.1 {status}\r\nContent-Length: 500\r\n\r\n{{".encode(), 30.0])
+    async with RawPeer(provider) as peer:
+        waits = {"total": "300ms", "first_byte": "1s", "idle": "10s"}
+        async with proxy(doku(peer, timeouts=waits, limits={"concurrency": 2})) as running:
+            for _ in range(8):
+                answered = await ask(running.port, "doku")
+                assert (answered[0], answered[1]["X-Paraf-Error"]) == (504, "upstream_timeout")
+            await peer.until(lambda peer: peer.hangups == 8)
+
+
+async def test_time_that_runs_out_over_a_heal_costs_the_heal_alone():
+    provider = Provider(answer("401 Unauthorized", REFUSED), tokens=(200, 200))
+    tokens = provider.__call__
+    async with RawPeer(provider) as peer, proxy(doku(peer, timeouts={"total": "500ms"})) as running:
+        peer.script = lambda request: (
+            [30.0] if b"access-token" in request.target and provider.fetched else tokens(request)
+        )
+        status, headers, body = await ask(running.port, "doku")
+        assert (status, body) == (401, REFUSED)
+        assert "X-Paraf-Error" not in headers
+        assert running.requests()[-1]["outcome"] == "refused"
+
+
+async def test_who_waits_for_a_turn_in_vain_is_told_so():
+    provider = Provider([1.0, ok()])
+    limits = {"concurrency": 1, "queue": 5}
+    async with RawPeer(provider) as peer, proxy(doku(peer, limits=limits, timeouts={"total": "400ms"})) as running:
+        answers = await asyncio.gather(*(ask(running.port, "doku") for _ in range(3)))
+        codes = sorted(headers["X-Paraf-Error"] for _, headers, _ in answers)
+        assert codes == ["overloaded", "overloaded", "upstream_timeout"]
+        assert {headers.get("Retry-After") for status, headers, _ in answers if status == 503} == {"1"}

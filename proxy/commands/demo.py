@@ -73,7 +73,8 @@ def _curl(address: str, name: str) -> str:
     target, body, headers = fresh.EXAMPLES[name]
     added = "".join(f" -H {shlex.quote(f'{key}: {value}')}" for key, value in headers)
     kind = "-H 'Content-Type: application/json'"
-    return f"curl -s http://{address}/{name}{shlex.quote(target)} {kind}{added} \\\n  -d {shlex.quote(body)}"
+    url = shlex.quote(f"http://{address}/{name}{target}")
+    return f"curl -s {url} {kind}{added} \\\n  -d {shlex.quote(body)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,21 +1,15 @@
 """One request and how far its answer is: all that aiohttp's connection handling needs in place of its own objects."""
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aiohttp import HttpVersion11
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import RawRequestMessage
 from aiohttp.streams import StreamReader
 
+from proxy.inbound.connection import CallerConnection
 from proxy.telemetry.story import Story
-
-if TYPE_CHECKING:
-    from proxy.inbound.connection import CallerConnection
-
-
-class CallerLeft(Exception):
-    """Nobody is there to write to."""
 
 
 class Call:
@@ -30,7 +24,7 @@ class Call:
         self,
         message: RawRequestMessage,
         payload: StreamReader,
-        connection: "CallerConnection",
+        connection: CallerConnection,
         _writer: AbstractStreamWriter,
         task: "asyncio.Task[None]",
     ) -> None:

@@ -16,12 +16,12 @@ from aiohttp import web
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
-from proxy.inbound.call import Call, CallerLeft, Written
-
 _READ_BUFFER: Final = 64 * 1024
 _LINGER: Final = 5.0
 """Seconds that the rest of a refused body is read and thrown away: closing at once would reset the connection, and
 the caller, still sending, might never see why."""
+_LINGER_LATE: Final = 1.0
+"""The same for a body that did not come in time: more of it would make the deadline a lie."""
 _RESET: Final = struct.pack("ii", 1, 0)
 _SILENT: Final = logging.Logger("silent", logging.CRITICAL + 1)  # noqa: LOG001 -- outside the tree: none can wake it
 """aiohttp logs header lines and tracebacks (measured, 3.14.5)."""
@@ -37,6 +37,10 @@ class ServerLimits:
     line: int = 8190
     headers: int = 128
     connections: int = 4096
+
+
+class CallerLeft(Exception):
+    """Nobody is there to write to."""
 
 
 class BrokenBody(Exception):
@@ -55,7 +59,7 @@ class CallerConnection(RequestHandler):
         *,
         loopback: bool,
         retiring: bool,
-        refuse: Callable[[Call, BaseException | None], Written],
+        refuse: Callable[[Any, BaseException | None], Any],
         complain: Callable[[BaseException], None],
     ) -> None:
         super().__init__(
@@ -80,8 +84,9 @@ class CallerConnection(RequestHandler):
         self.task: asyncio.Task[None] | None = None
 
     @property
-    def call(self) -> Call | None:
-        return cast("Call | None", self._current_request)
+    def call(self) -> Any:
+        """The Call that is being answered, or None."""
+        return self._current_request
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if self._manager is not None and len(self._manager.connections) >= self._limits.connections:
@@ -146,6 +151,9 @@ class CallerConnection(RequestHandler):
                 await self._drain_helper()
         except (TimeoutError, ConnectionError):
             raise CallerLeft from None
+
+    def linger_briefly(self) -> None:
+        self._lingering_time = _LINGER_LATE
 
     def reset(self) -> None:
         """End with RST, so that a broken answer cannot be taken for a whole one, even if it lasts until the end."""

@@ -9,9 +9,9 @@ from typing import Any, cast
 from aiohttp import web
 
 from proxy.errors import ProxyError
-from proxy.inbound.call import Call, CallerLeft, Written
+from proxy.inbound.call import Call, Written
 from proxy.inbound.caller import read, unreadable
-from proxy.inbound.connection import CallerConnection, ServerLimits
+from proxy.inbound.connection import CallerConnection, CallerLeft, ServerLimits
 from proxy.inbound.problem import problem
 from proxy.inbound.relay import relay, write_own
 from proxy.model import Clock, Headers, InboundRequest, UpstreamResponse
@@ -142,7 +142,7 @@ class InboundServer:
         except CallerLeft:
             story.outcome = "abandoned"
         if error.code == "request_timeout":
-            call.connection.force_close()  # no lingering for a body that trickles
+            call.connection.linger_briefly()
 
     def _refuse_unread(self, call: Call, fault: BaseException | None) -> Written:
         story = self._new_story("other")

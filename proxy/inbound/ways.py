@@ -10,13 +10,12 @@ from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote
 
+from proxy.addresses import is_loopback
 from proxy.errors import ProxyError
-from proxy.headers import value_of
-from proxy.model import InboundRequest
+from proxy.model import Headers, InboundRequest
 from proxy.routes import Route, RouteTable, under_base
 
-_LOOPBACK: Final = re.compile(r"localhost|127(?:\.\d{1,3}){3}|\[::1\]|.+\.localhost")
-_AUTHORITY: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::\d{1,5})?")
+_AUTHORITY: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
 _ABSOLUTE: Final = re.compile(r"https?://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
 _PRINTABLE: Final = re.compile(r"[!-~]+")
 _BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -33,7 +32,8 @@ class Match:
 def match(table: RouteTable, request: InboundRequest) -> Match:
     """Raises ProxyError: bad_request, no_route, not_allowed, host_not_allowed."""
     absolute = _ABSOLUTE.fullmatch(request.target)
-    found = _by_name(table, absolute[1], absolute[2]) if absolute else _by_host_or_prefix(table, request)
+    host = _sent_host(request.headers)
+    found = _by_name(table, absolute[1], absolute[2]) if absolute else _by_host_or_prefix(table, request, host)
     if not found.route.allows(request.method, found.target):
         raise ProxyError("not_allowed", "the route's `allow` names no rule for this method and path")
     return found
@@ -49,13 +49,13 @@ def _by_name(table: RouteTable, authority: str, target: str) -> Match:
     return _on_the_providers_terms(route, target if target.startswith("/") else "/" + target)
 
 
-def _by_host_or_prefix(table: RouteTable, request: InboundRequest) -> Match:
+def _by_host_or_prefix(table: RouteTable, request: InboundRequest, authority: str) -> Match:
     _check_target(request.target)
-    host = _host(value_of(request.headers, "Host") or "")
+    host = _host(authority)
     route = table.by_host(host)
     if route:
         return _on_the_providers_terms(route, request.target)
-    if request.loopback and not (_LOOPBACK.fullmatch(host) or table.knows(host)):
+    if request.loopback and not (_is_loopback(host) or table.knows(host)):
         raise ProxyError("host_not_allowed", "unknown Host; name it in `hosts` of a route or in `allowed_hosts`")
     route = table.by_prefix(request.target.partition("?")[0])
     if route is None:
@@ -78,6 +78,19 @@ def _on_the_providers_terms(route: Route, target: str) -> Match:
     if not under_base(target, route.base):
         raise ProxyError("not_allowed", "the path lies outside the path of the route's upstream")
     return Match(route, target)
+
+
+def _sent_host(headers: Headers) -> str:
+    """RFC 9112 section 3.2: two of them are two readings of one request."""
+    sent = [value for name, value in headers if name.lower() == "host"]
+    if len(sent) > 1:
+        raise ProxyError("bad_request", "the request has more than one Host")
+    return sent[0] if sent else ""
+
+
+@lru_cache(maxsize=256)
+def _is_loopback(host: str) -> bool:
+    return is_loopback(host.strip("[]"))
 
 
 @lru_cache(maxsize=256)

@@ -1,10 +1,10 @@
-"""How a connection to a provider comes about: name, addresses, TCP, TLS. Every connection of a transport goes through one."""
+"""How connections to a provider come about: name, addresses, TCP, TLS. All of one transport go through one Dial."""
 
 import asyncio
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Self, TypeVar
 from urllib.parse import urlsplit
 
 Protocol = TypeVar("Protocol", bound=asyncio.BaseProtocol)
@@ -80,12 +80,12 @@ class ResumingContext(ssl.SSLContext):
 
     _sessions: dict[str | bytes | None, ssl.SSLSession]
 
-    def __new__(cls, protocol: int = ssl.PROTOCOL_TLS_CLIENT) -> "ResumingContext":
+    def __new__(cls, protocol: int = ssl.PROTOCOL_TLS_CLIENT) -> Self:
         made = super().__new__(cls, protocol)
         made._sessions = {}
         return made
 
-    def wrap_bio(  # noqa: PLR0917  the standard library's signature
+    def wrap_bio(
         self,
         incoming: ssl.MemoryBIO,
         outgoing: ssl.MemoryBIO,

@@ -29,7 +29,18 @@ class HeldResponse:
         return self._response.headers
 
     async def hold(self) -> bytes | None:
-        """The whole body, or None when it is longer than the limit. Raises ProxyError when it breaks off."""
+        """The whole body, or None when it is longer than the limit.
+
+        Raises ProxyError when it breaks off; then, and when nobody waits any more, the answer is given up.
+        """
+        try:
+            await self._read()
+        except BaseException:
+            await self.close()
+            raise
+        return self.held if self._is_whole else None
+
+    async def _read(self) -> None:
         parts: list[bytes] = []
         size = 0
         async for chunk in self._rest:
@@ -40,7 +51,6 @@ class HeldResponse:
         else:
             self._is_whole = True
         self.held = b"".join(parts)
-        return self.held if self._is_whole else None
 
     def whole(self) -> bytes | None:
         return self.held if self._is_whole else None

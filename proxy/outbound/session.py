@@ -170,7 +170,7 @@ def _is_fit(response: aiohttp.ClientResponse) -> bool:
         and 200 <= response.status < 600
         and not _CONTROLS.search((response.reason or "").encode("utf-8", "surrogateescape"))
         and not any(_CONTROLS.search(value) for _, value in response.raw_headers)
-        and response.headers.get("Transfer-Encoding", "chunked").lower() == "chunked"
+        and all(coding.lower() == "chunked" for coding in response.headers.getall("Transfer-Encoding", ()))
     )
 
 

@@ -1,4 +1,4 @@
-"""The transport of signed calls: our own keep-alive connections, because ClientSession's objects cost half a request."""
+"""The transport of signed calls: keep-alive connections of our own. ClientSession's objects cost half a request."""
 
 import asyncio
 import socket

@@ -1,11 +1,13 @@
 """A profile bound to one account's credentials: all that is known at load is filled in once."""
 
+import base64
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from proxy.headers import fold
-from proxy.signing.profile import Choose, Let, Profile, Scheme, Signature
+from proxy.signing.profile import Choose, CredentialKind, Let, Profile, Scheme, Signature
 from proxy.signing.template import Template, compile_template
 from proxy.signing.timestamps import time_formatter
 
@@ -93,6 +95,32 @@ def _with_string_and_key(scheme: Scheme, switches: Mapping[str, Any]) -> Scheme:
         return scheme
     first, *rest = scheme.signatures
     return replace(scheme, signatures=(replace(first, **own), *rest))
+
+
+def _from_base64(text: str) -> bytes:
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except ValueError:
+        raise ValueError("is not base64") from None
+
+
+def _from_hex(text: str) -> bytes:
+    digits = "".join(text.split())
+    if not re.fullmatch(r"(?:[0-9A-Fa-f]{2})+", digits):
+        raise ValueError("is not hex")
+    return bytes.fromhex(digits)
+
+
+_BYTES_OF: Final[dict[CredentialKind, Callable[[str], bytes]]] = {
+    "text": str.encode,
+    "base64": _from_base64,
+    "hex": _from_hex,
+}
+
+
+def credential_bytes(kind: CredentialKind, text: str) -> bytes:
+    """What templates fill in for a credential of any kind but `pem`. Raises ValueError."""
+    return _BYTES_OF[kind](text)
 
 
 def bind(profile: Profile, switches: Mapping[str, Any], credentials: Mapping[str, bytes]) -> Binding:

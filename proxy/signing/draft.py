@@ -51,14 +51,16 @@ def rendered(headers: Sequence[tuple[str, Template]], values: Values) -> Headers
 
 
 def demands(signatures: Sequence[Signature], values: Values) -> tuple[Demand, ...]:
-    return tuple([
-        Demand(
-            signature.algorithm,
-            signature.key if isinstance(signature.key, str) else signature.key.render(values),
-            signature.string.render(values),
-        )
-        for signature in signatures
-    ])
+    return tuple(
+        [
+            Demand(
+                signature.algorithm,
+                signature.key if isinstance(signature.key, str) else signature.key.render(values),
+                signature.string.render(values),
+            )
+            for signature in signatures
+        ]
+    )
 
 
 def headers_due(signatures: Sequence[Signature]) -> tuple[tuple[str, str, str], ...]:

@@ -1,18 +1,20 @@
 """The token call of an account: what is sent, and what is read from the answer."""
 
-import math
 import re
 from collections.abc import Sequence
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from typing import Any, Final
 from urllib.parse import urlencode
 
 from proxy.addresses import BaseUrl
 from proxy.errors import TokenFault
+from proxy.headers import value_of
 from proxy.model import Headers, Secret, SignedRequest, Token
 from proxy.signing.binding import Binding, Lazy, Values, timestamp
 from proxy.signing.draft import Draft, demands, headers_due, json_body, rendered
 from proxy.signing.profile import Glob, Signature, TokenAnswer, TokenCall
-from proxy.signing.refusal import digits, field_of, parsed
+from proxy.signing.refusal import digits, field_of, parsed, text_of
 
 MAX_ANSWER: Final = 65_536
 """Bytes of a token answer that are read; documented tokens end at 2,048 characters."""
@@ -53,7 +55,7 @@ class Exchange:
         there, so that it ends here no later than at the provider.
         """
         answer = parsed(body)
-        self._require_success(status, headers, answer)
+        self._require_success(status, answer, retry_after(headers, now_ms))
         told = self._call.answer
         value = field_of(answer, told.token)
         kind = field_of(answer, told.type) if told.type else None
@@ -64,25 +66,25 @@ class Exchange:
             raise TokenFault("token_expired_on_arrival", provider_status=status)
         return Token(Secret(value), now_ms + life_ms, started + life_ms / 1000)
 
-    def _require_success(self, status: int, headers: Headers, answer: Any) -> None:
+    def _require_success(self, status: int, answer: Any, pause: float | None) -> None:
         told = self._call.answer
         code = digits(field_of(answer, self._code_field)) if self._code_field else None
         if status >= 500 or status in (408, 429):
-            raise TokenFault("upstream", provider_status=status, provider_code=code, retry_after=retry_after(headers))
+            raise TokenFault("upstream", provider_status=status, provider_code=code, retry_after=pause)
         says_no = any(_matches(answer, path, glob) for path, glob in told.refused.items())
         unlike = any(
             field_of(answer, path) is not None and not _matches(answer, path, glob)
             for path, glob in told.success.items()
         )
         if 400 <= status < 500 or says_no or unlike:
-            raise TokenFault("rejected", provider_status=status, provider_code=code, retry_after=retry_after(headers))
+            raise TokenFault("rejected", provider_status=status, provider_code=code, retry_after=pause)
         if not 200 <= status < 300 or not isinstance(answer, dict):
             raise TokenFault("malformed", provider_status=status)
 
 
 def _matches(answer: Any, path: str, glob: Glob) -> bool:
-    found = field_of(answer, path)
-    return isinstance(found, str | int) and bool(glob.matches(str(found)))
+    found = text_of(field_of(answer, path))
+    return found is not None and bool(glob.matches(found))
 
 
 def _is_bearer(kind: Any) -> bool:
@@ -95,19 +97,25 @@ def _life_ms(told: TokenAnswer, answer: Any, now_ms: int) -> int:
     if end is not None:
         return int(end) - now_ms
     life = _number(field_of(answer, told.lifetime)) if told.lifetime else None
-    return int(life if life is not None else told.default_lifetime) * 1000
+    return int(told.default_lifetime * 1000) if life is None else int(life) * 1000
 
 
 def _number(value: Any) -> float | None:
     """A number, or one in quotes; anything else counts as absent."""
     if isinstance(value, str) and re.fullmatch(r"\s*-?\d{1,15}(\.\d{1,9})?\s*", value, re.ASCII):
         return float(value)
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and abs(value) < 1e15:
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15:
         return value
     return None
 
 
-def retry_after(headers: Headers) -> float | None:
-    """Retry-After in seconds (RFC 9110 section 10.2.3); its date form is not read."""
-    value = next((value.strip() for name, value in headers if name.lower() == "retry-after"), "")
-    return float(value) if re.fullmatch(r"\d{1,9}", value, re.ASCII) else None
+def retry_after(headers: Headers, now_ms: int) -> float | None:
+    """Retry-After in seconds from now, given so or as a date (RFC 9110 section 10.2.3)."""
+    value = (value_of(headers, "Retry-After") or "").strip()
+    if re.fullmatch(r"\d{1,9}", value, re.ASCII):
+        return float(value)
+    try:
+        end = parsedate_to_datetime(value)
+    except (ValueError, OverflowError):
+        return None
+    return max(0.0, end.replace(tzinfo=end.tzinfo or UTC).timestamp() - now_ms / 1000)

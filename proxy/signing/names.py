@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from proxy.headers import FRAMING, fold
 from proxy.shape import closest
 from proxy.signing.algorithms import SYMMETRIC
 from proxy.signing.binding import schemes_of
@@ -131,14 +132,20 @@ def unknown(template: Template, known: frozenset[str], profile: Profile) -> Iter
     for name in sorted(template.names - known):
         close = closest(name, known)
         if name.startswith("header."):
-            if not known >= SENT:
-                yield "{header.NAME} can be used in the string and key of a call's signature only"
+            yield from _unreadable(name.removeprefix("header."), known)
         elif name in elsewhere:
             yield f"{{{name}}} is not known here"
         elif close:
             yield f"unknown name {{{name}}} (did you mean {close}?)"
         else:
             yield f"a hole has a name that is not known here (known: {', '.join(sorted(known))})"
+
+
+def _unreadable(header: str, known: frozenset[str]) -> Iterator[str]:
+    if not known >= SENT:
+        yield "{header.NAME} can be used in the string and key of a call's signature only"
+    elif fold(header) in FRAMING:
+        yield "{header.NAME} is HTTP's own header here: what the connection says in it is not known"
 
 
 def needed_credentials(profile: Profile, switches: Mapping[str, Any]) -> frozenset[str]:
@@ -150,15 +157,18 @@ def needed_credentials(profile: Profile, switches: Mapping[str, Any]) -> frozens
         found += [use.template for use in _token_uses(profile)]
         signatures += profile.token.signatures
     keys = {signature.key for signature in signatures if isinstance(signature.key, str)}
-    return frozenset((_reached(profile, found) | keys | {"client_id"}) & set(profile.credentials))
+    names = _reached(profile, found, frozenset(switches.get("constants") or {}))
+    return frozenset((names | keys | {"client_id"}) & set(profile.credentials))
 
 
-def _reached(profile: Profile, templates: Iterable[Template]) -> set[str]:
-    """Names that these templates mention, and those that their lets and constants do."""
+def _reached(profile: Profile, templates: Iterable[Template], plain: frozenset[str]) -> set[str]:
+    """Names that these templates mention, and those that their lets and constants do. `plain`: constants that the
+    route writes out.
+    """
     names = {name for template in templates for name in template.names}
     for name in reversed(list(profile.let)):
         if name in names:
             names |= _needed_by(profile.let[name])
     for name, template in profile.constants.items():
-        names |= template.names if name in names else set()
+        names |= template.names if name in names - plain else set()
     return names

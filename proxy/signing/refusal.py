@@ -38,7 +38,8 @@ class Refusals:
 
     def judge(self, status: int, body: Any) -> Verdict:
         """`body`: the parsed answer, None when there is none that can be read."""
-        return self._unread[status] if body is None else self._verdict(status, body)
+        unread = self._unread.get(status) if body is None else None
+        return unread or self._verdict(status, body)
 
     def _verdict(self, status: int, body: Any) -> Verdict:
         code = digits(field_of(body, self._field)) if self._field else None
@@ -57,7 +58,7 @@ def _fits(row: RefusedRow, status: int, code: str | None, body: Any) -> bool:
         return False
     if row.code is not None and not (code and row.code.matches(code)):
         return False
-    return row.field is None or str(field_of(body, row.field)) == row.value
+    return row.field is None or text_of(field_of(body, row.field)) == row.value
 
 
 def parsed(body: bytes) -> Any:
@@ -73,6 +74,13 @@ def field_of(value: Any, path: str) -> Any:
     for name in path.split("."):
         value = value.get(name) if isinstance(value, Mapping) else None
     return value
+
+
+def text_of(value: Any) -> str | None:
+    """A text, number or flag as JSON writes it; None for nothing and for what has parts."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, str | int | float) else None
 
 
 def digits(value: Any) -> str | None:

@@ -159,22 +159,25 @@ class Signer:
     def _bound(self, scheme: Scheme) -> BoundScheme:
         binding = self._binding
         signatures = tuple(binding.signature(signature) for signature in scheme.signatures)
+        read = _read_headers(signatures)
         return BoundScheme(
             scheme.token,
             binding.headers(scheme.set),
             binding.headers(scheme.default),
             signatures,
-            self._strip(scheme),
+            self._strip(scheme, read),
             headers_due(signatures),
-            _read_headers(signatures),
+            read,
         )
 
-    def _strip(self, scheme: Scheme) -> Strip:
-        """What any scheme of the profile sets is owned in every one: a rule cannot open a gap."""
+    def _strip(self, scheme: Scheme, read: Sequence[str]) -> Strip:
+        """What any scheme of the profile sets is owned in every one: a rule cannot open a gap. What is `read` into a
+        string is sent once: of two, a provider could read the other.
+        """
         every = (scheme, *self._binding.profile.schemes.values())
         owned = {name for each in every for name in each.set}
         owned |= {signature.header for each in every for signature in each.signatures}
-        single = {*scheme.default, *([self.external_id.header] if self.external_id else ())}
+        single = {*scheme.default, *read, *([self.external_id.header] if self.external_id else ())}
         return Strip.of(owned={*owned, *scheme.drop}, single=single)
 
 

@@ -58,7 +58,8 @@ def raw_names(profile: Profile) -> set[str]:
     rows = [(name, template) for name, template in profile.constants.items()]
     rows += [(name, template) for name, let in profile.let.items() for _, template in let_rows(let)]
     for name, template in rows:
-        raw |= set() if template.is_line(raw) else {name}
+        if not template.is_line(raw):
+            raw.add(name)
     return raw
 
 
@@ -98,10 +99,11 @@ class Sent:
     name: str
     path: Path
     words: str
+    at_key: bool = False
 
 
 def headers_of(path: Path, table: Iterable[str]) -> Iterator[Sent]:
-    yield from (Sent(name, (*path, name), name) for name in table)
+    yield from (Sent(name, (*path, name), name, at_key=True) for name in table)
 
 
 def headers_signed(path: Path, signatures: Iterable[Signature]) -> Iterator[Sent]:
@@ -119,9 +121,9 @@ def sent_twice(sent: Iterable[Sent]) -> Iterator[Fault]:
     for each in sent:
         first = seen.setdefault(fold(each.name), each)
         if fold(each.name) in FRAMING:
-            yield Fault(each.path, "is HTTP's own header: the connection decides what stands in it", at_key=True)
+            yield Fault(each.path, "is HTTP's own header: the connection decides what stands in it", each.at_key)
         elif first is not each:
-            yield Fault(each.path, f"is the header {first.words} already", at_key=True)
+            yield Fault(each.path, f"is the header {first.words} already", each.at_key)
 
 
 def _headers(profile: Profile) -> Iterator[Fault]:

@@ -4,10 +4,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from proxy.errors import Sent
-from proxy.model import Attempt
+from proxy.model import Attempt, Clock
 
 Outcome = Literal["forwarded", "healed", "refused", "error", "abandoned"]
 Phase = Literal["token", "sign", "upstream", "total"]
+Stage = Literal["hold", "queue", "token", "sign", "upstream"]
 PHASES: tuple[Phase, ...] = ("token", "sign", "upstream", "total")
 
 
@@ -24,6 +25,8 @@ class Story:
     route: str = "none"
     external_id: str | None = None
     """Set when Paraf made it: the caller is told."""
+    stage: Stage = "hold"
+    """What the request is waiting for."""
     phases: dict[Phase, float] = field(default_factory=dict)
     attempts: list[Attempt] = field(default_factory=list)
     status: int = 0
@@ -37,3 +40,21 @@ class Story:
     @property
     def sent(self) -> Sent:
         return "maybe" if any(attempt.sent == "maybe" for attempt in self.attempts) else "no"
+
+
+class Timed:
+    """Adds the time spent inside to a phase."""
+
+    __slots__ = ("_began", "_clock", "_phase", "_phases")
+
+    def __init__(self, phases: dict[Phase, float], phase: Phase, clock: Clock) -> None:
+        self._phases = phases
+        self._phase = phase
+        self._clock = clock
+
+    def __enter__(self) -> None:
+        self._began = self._clock.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        spent = self._clock.monotonic() - self._began
+        self._phases[self._phase] = self._phases.get(self._phase, 0.0) + spent

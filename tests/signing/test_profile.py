@@ -181,6 +181,7 @@ MISTAKES = [
     (SET, '{X-TIME: §"{timestmp}"}', "schemes.plain.set.X-TIME", "did you mean timestamp?"),
     (SET, '{X-TIME: §"{timestamp|md5}"}', "schemes.plain.set.X-TIME", "unknown filter"),
     (SET, '{X-TIME: §"{header.Origin}"}', "schemes.plain.set.X-TIME", "signature only"),
+    ('string: "{method}:{endpoint}', 'string: §"{header.Host}:', f"{SIG}.string", "HTTP's own"),
     (SET, '{X-TIME: §"{body|sha256}"}', "schemes.plain.set.X-TIME", "hex or b64"),
     (SET, '{X-TIME: §"{body}"}', "schemes.plain.set.X-TIME", "hex or b64"),
     (SET, '{X-TIME: §"{raw_body|upper}"}', "schemes.plain.set.X-TIME", "hex or b64"),
