@@ -6,9 +6,9 @@ then a look-alike would shadow what Paraf signs.
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Final
+from typing import Final, Literal
 
 from proxy.errors import ProxyError
 from proxy.model import Headers
@@ -44,9 +44,9 @@ def fold(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "-", name.lower())
 
 
-@lru_cache(maxsize=4096)
-def _ends_here(folded: str) -> bool:
-    return folded in _ENDS_HERE or folded.startswith(_ENDS_HERE_BY_PREFIX)
+Rule = Literal["ends", "passes", "single", "digest", "coding"]
+"""What becomes of a caller's header. `single`: it passes once; `digest`: while the body stays as it is."""
+_REMEMBERED: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,8 @@ class Strip:
 
     owned: frozenset[str]
     single: Mapping[str, str]
+    _rules: dict[str, Rule] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Remembered by the name as it was sent."""
 
     @classmethod
     def of(cls, *, owned: Iterable[str], single: Iterable[str]) -> "Strip":
@@ -72,20 +74,38 @@ class Strip:
         nominated = _nominated(headers) - _NOT_NOMINATED
         kept: list[tuple[str, str]] = []
         seen: set[str] = set()
-        for name, value in headers:
-            folded = fold(name)
-            if _ends_here(folded) or folded in self.owned or folded in nominated:
+        for row in headers:
+            name, value = row
+            rule = self._rules.get(name) or self._rule(name)
+            if rule == "ends" or (nominated and fold(name) in nominated):
                 continue
-            if body_changes and folded in _DIGESTS:
-                continue
-            if folded in self.single:
-                if name.lower() != self.single[folded] or not value.strip():
-                    continue
-                if folded in seen:
+            if rule == "passes":
+                kept.append(row)
+            elif rule == "coding":
+                kept.append((name, _coding(value)))
+            elif rule == "digest":
+                kept += () if body_changes else (row,)
+            elif value.strip() and not (body_changes and fold(name) in _DIGESTS):
+                if name.lower() in seen:
                     raise ProxyError("bad_request", "a header of which the provider wants one is sent twice")
-                seen.add(folded)
-            kept.append((name, _coding(value)) if folded == "accept-encoding" else (name, value))
+                seen.add(name.lower())
+                kept.append(row)
         return tuple(kept)
+
+    def _rule(self, name: str) -> Rule:
+        rule = self._judged(name, fold(name))
+        if len(self._rules) < _REMEMBERED:
+            self._rules[name] = rule
+        return rule
+
+    def _judged(self, name: str, folded: str) -> Rule:
+        if folded in _ENDS_HERE or folded.startswith(_ENDS_HERE_BY_PREFIX) or folded in self.owned:
+            return "ends"
+        if folded in self.single:
+            return "single" if name.lower() == self.single[folded] else "ends"
+        if folded in _DIGESTS:
+            return "digest"
+        return "coding" if folded == "accept-encoding" else "passes"
 
 
 def value_of(headers: Headers, name: str) -> str | None:

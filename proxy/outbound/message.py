@@ -68,21 +68,17 @@ def _place(text: str) -> tuple[str, str] | None:
 
 
 def _is_writable(request: SignedRequest) -> bool:
-    values = []
-    for name, value in request.headers:
-        if not _is_theirs(name):
-            return False
-        values.append(value)
+    names, values = zip(*request.headers, strict=True) if request.headers else ((), ())
     text = "".join(values)
-    return _is_token(request.method) and (text.isprintable() or not _CONTROLS.search(text))
+    return _are_theirs(names) and _is_token(request.method) and (text.isprintable() or not _CONTROLS.search(text))
 
 
-@lru_cache(maxsize=4096)
-def _is_theirs(name: str) -> bool:
-    return _is_token(name) and name.lower() not in _OURS
+@lru_cache(maxsize=256)  # a caller sends the same names again and again
+def _are_theirs(names: tuple[str, ...]) -> bool:
+    return all(_is_token(name) and name.lower() not in _OURS for name in names)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=1024)
 def _is_token(text: str) -> bool:
     return _TOKEN.fullmatch(text) is not None
 

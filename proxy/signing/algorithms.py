@@ -1,14 +1,15 @@
 """Signature algorithms and encodings, one line each."""
 
 import base64
+import hashlib
 import hmac
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 
-from proxy.model import ParsedKey
+from proxy.model import STARS, ParsedKey
 
 
 def _rsa_sha256(key: ParsedKey, message: bytes) -> bytes:
@@ -16,10 +17,40 @@ def _rsa_sha256(key: ParsedKey, message: bytes) -> bytes:
     return key.sign(message, padding.PKCS1v15(), hashes.SHA256())
 
 
-SYMMETRIC: Final[dict[str, Callable[[bytes, bytes], bytes]]] = {
-    "hmac-sha256": lambda key, message: hmac.digest(key, message, "sha256"),
-    "hmac-sha512": lambda key, message: hmac.digest(key, message, "sha512"),
-}
+class HmacKey(bytes):
+    """A secret of HMAC with the two hash states that begin with it (RFC 2104 section 4): less than half the time."""
+
+    _inner: Any
+    _outer: Any
+
+    def __new__(cls, secret: bytes, digest: str) -> Self:
+        key = super().__new__(cls, secret)
+        empty = hashlib.new(digest)
+        block = (secret if len(secret) <= empty.block_size else hashlib.new(digest, secret).digest()).ljust(
+            empty.block_size, b"\0"
+        )
+        key._inner = hashlib.new(digest, bytes(byte ^ 0x36 for byte in block))
+        key._outer = hashlib.new(digest, bytes(byte ^ 0x5C for byte in block))
+        return key
+
+    def sign(self, message: bytes) -> bytes:
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(message)
+        outer.update(inner.digest())
+        return bytes(outer.digest())
+
+    def __repr__(self) -> str:
+        return STARS
+
+    __str__ = __repr__
+
+
+def _hmac(digest: str) -> Callable[[bytes, bytes], bytes]:
+    return lambda key, message: key.sign(message) if isinstance(key, HmacKey) else hmac.digest(key, message, digest)
+
+
+DIGESTS: Final = {"hmac-sha256": "sha256", "hmac-sha512": "sha512"}
+SYMMETRIC: Final = {name: _hmac(digest) for name, digest in DIGESTS.items()}
 ASYMMETRIC: Final[dict[str, Callable[[ParsedKey, bytes], bytes]]] = {"rsa-sha256": _rsa_sha256}
 ALGORITHMS: Final[dict[str, Callable[[Any, bytes], bytes]]] = {**SYMMETRIC, **ASYMMETRIC}
 

@@ -7,11 +7,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 from proxy.headers import fold
+from proxy.signing.algorithms import DIGESTS, HmacKey
 from proxy.signing.profile import Choose, CredentialKind, Let, Profile, Scheme, Signature
-from proxy.signing.template import Template, compile_template
+from proxy.signing.template import Fill, Template, compile_template
 from proxy.signing.timestamps import time_formatter
 
 Lazy = Callable[["Values"], bytes]
+Rows = tuple[tuple[str, Fill, tuple[str, str] | None], ...]
+"""Headers to be made: name, what gives the value, and the whole header if it is the same for every request."""
 
 
 class Values(dict[str, bytes]):
@@ -49,12 +52,20 @@ class Binding:
     lazy: Mapping[str, Lazy] = field(repr=False)
 
     def signature(self, signature: Signature) -> Signature:
-        key = signature.key.bind(self.known) if isinstance(signature.key, Template) else signature.key
+        key = self._key(signature.algorithm, signature.key) if isinstance(signature.key, Template) else signature.key
         string = signature.string.bind(self.known)
         return Signature(signature.header, string, signature.algorithm, key, signature.encoding, signature.prefix)
 
-    def headers(self, table: Mapping[str, Template]) -> tuple[tuple[str, Template], ...]:
-        return tuple((name, template.bind(self.known)) for name, template in table.items())
+    def _key(self, algorithm: str, key: Template) -> Template:
+        bound = key.bind(self.known)
+        return bound if bound.names else Template((HmacKey(bound.render({}), DIGESTS[algorithm]),))
+
+    def headers(self, table: Mapping[str, Template]) -> Rows:
+        return tuple(_row(name, template.bind(self.known)) for name, template in table.items())
+
+
+def _row(name: str, template: Template) -> tuple[str, Fill, tuple[str, str] | None]:
+    return name, template.render, None if template.names else (name, template.render({}).decode())
 
 
 def effective(profile: Profile, overrides: Mapping[str, Any]) -> dict[str, Any]:

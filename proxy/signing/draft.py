@@ -10,7 +10,7 @@ from typing import Any
 
 from proxy.model import Headers, ParsedKey, SignedRequest
 from proxy.signing.algorithms import ALGORITHMS, ENCODINGS
-from proxy.signing.binding import Values
+from proxy.signing.binding import Rows, Values
 from proxy.signing.profile import Signature
 from proxy.signing.template import Template
 
@@ -46,8 +46,8 @@ class Draft:
         return SignedRequest(unsigned.method, unsigned.url, (*unsigned.headers, *made), unsigned.body)
 
 
-def rendered(headers: Sequence[tuple[str, Template]], values: Values) -> Headers:
-    return tuple([(name, template.render(values).decode()) for name, template in headers])
+def rendered(headers: Rows, values: Values) -> Headers:
+    return tuple([same or (name, render(values).decode()) for name, render, same in headers])
 
 
 def demands(signatures: Sequence[Signature], values: Values) -> tuple[Demand, ...]:

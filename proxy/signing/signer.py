@@ -14,7 +14,7 @@ from proxy.errors import ProxyError
 from proxy.headers import Strip, value_of
 from proxy.model import Headers, SignedRequest, Token
 from proxy.routes import below_base, rule_matches
-from proxy.signing.binding import Binding, ExternalId, Lazy, Values, schemes_of, timestamp
+from proxy.signing.binding import Binding, ExternalId, Lazy, Rows, Values, schemes_of, timestamp
 from proxy.signing.canonical import NotJson, minify, sort_keys
 from proxy.signing.draft import Demand, Draft, demands, headers_due, json_body, rendered
 from proxy.signing.profile import Profile, Scheme, Signature
@@ -39,6 +39,8 @@ class Call:
     body: bytes = field(repr=False)
     """What is sent: the canonical body or the caller's."""
     scheme: "BoundScheme" = field(repr=False)
+    missing: Rows = field(repr=False)
+    """Headers that the caller may send, and did not."""
     external_id: str | None
     """The caller's own, if it sent one."""
 
@@ -46,8 +48,8 @@ class Call:
 @dataclass(frozen=True, slots=True)
 class BoundScheme:
     token: bool
-    set: tuple[tuple[str, Template], ...] = field(repr=False)
-    default: tuple[tuple[str, Template], ...] = field(repr=False)
+    set: Rows = field(repr=False)
+    default: Rows = field(repr=False)
     signatures: tuple[Signature, ...] = field(repr=False)
     strip: Strip
     headers_due: tuple[tuple[str, str, str], ...]
@@ -59,14 +61,17 @@ class Signer:
     """One route's way from a caller's request to a draft."""
 
     def __init__(self, binding: Binding, base: BaseUrl) -> None:
-        switches, profile, origin = binding.switches, binding.profile, base.origin.encode()
+        switches, profile = binding.switches, binding.profile
         self.external_id: ExternalId | None = switches["external_id"]
         self._binding = binding
         self._base = base
+        self._origin = base.origin
+        self._id_header = self.external_id.header.lower() if self.external_id else ""
         self._canonical = CANONICAL[switches["canonical"]]
         self._reject = switches["invalid_json"] == "reject"
         self._send_canonical = switches["forward"] == "canonical"
         self._method = str.upper if switches["method_case"] == "upper" else str.lower
+        origin = base.origin.encode()
         lazy: dict[str, Lazy] = {
             "timestamp": timestamp(switches["timestamp"], profile.zone),
             "authorization": lambda values: b"Bearer " + values["token"],
@@ -90,8 +95,10 @@ class Signer:
         canonical = self._canonical_body(body)
         sent = canonical if self._send_canonical else body
         kept = scheme.strip.keep(headers, body_changes=sent != body)
-        external_id = value_of(kept, self.external_id.header) if self.external_id else None
-        return Call(method, target, kept, body, canonical, sent, scheme, external_id)
+        names = {name.lower() for name, _ in kept}
+        missing = tuple([row for row in scheme.default if row[0].lower() not in names])
+        external_id = value_of(kept, self._id_header) if self._id_header in names else None
+        return Call(method, target, kept, body, canonical, sent, scheme, missing, external_id)
 
     def _scheme(self, method: str, target: str) -> BoundScheme:
         below = below_base(target, self._base)
@@ -103,14 +110,12 @@ class Signer:
         given |= {"now": b"%d" % now_ms, "external_id": (external_id or "").encode()}
         values = Values(given, self._lazy)
         scheme = call.scheme
-        headers = call.headers + rendered(scheme.set, values)
-        if missing := [row for row in scheme.default if value_of(call.headers, row[0]) is None]:
-            headers += rendered(missing, values)
+        headers = call.headers + rendered(scheme.set + call.missing, values)
         if self.external_id and call.external_id is None and external_id is not None:
             headers += ((self.external_id.header, external_id),)
         if scheme.header_names:
             values.update(_header_values(scheme.header_names, headers))
-        request = SignedRequest(call.method, self._base.origin + call.target, headers, call.body)
+        request = SignedRequest(call.method, self._origin + call.target, headers, call.body)
         return Draft(request, demands(scheme.signatures, values), scheme.headers_due)
 
     def comparison(self, call: Call, token: Token, now_ms: int) -> SignedRequest:

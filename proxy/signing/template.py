@@ -120,6 +120,11 @@ def _rendering(parts: tuple[Part, ...]) -> Fill:
     fills: list[Fill] = [_always(part) if isinstance(part, bytes) else part.filling() for part in parts]
     if len(fills) == 1:
         return fills[0]
+    plain = [part.name for part in parts if isinstance(part, Hole) and part.apply is bytes]
+    if len(plain) > 1 and len(plain) == sum(not isinstance(part, bytes) for part in parts):
+        form = b"".join([part.replace(b"%", b"%%") if isinstance(part, bytes) else b"%b" for part in parts])
+        named = itemgetter(*plain)
+        return lambda values: form % named(values)
     return lambda values: b"".join([fill(values) for fill in fills])
 
 
