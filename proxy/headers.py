@@ -5,9 +5,11 @@ then a look-alike would shadow what Paraf signs.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import chain
+from operator import itemgetter
 from typing import Final, Literal
 
 from proxy.errors import ProxyError
@@ -46,7 +48,8 @@ def fold(name: str) -> str:
 
 Rule = Literal["ends", "passes", "single", "digest", "coding"]
 """What becomes of a caller's header. `single`: it passes once; `digest`: while the body stays as it is."""
-_REMEMBERED: Final = 1024
+Pick = Callable[[Headers], Headers]
+_REMEMBERED: Final = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +63,8 @@ class Strip:
 
     owned: frozenset[str]
     single: Mapping[str, str]
-    _rules: dict[str, Rule] = field(default_factory=dict, init=False, repr=False, compare=False)
-    """Remembered by the name as it was sent."""
+    _plain: dict[tuple[str, ...], Pick] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """What is kept of a row of names, where that depends on nothing else. Remembered, up to a number."""
 
     @classmethod
     def of(cls, *, owned: Iterable[str], single: Iterable[str]) -> "Strip":
@@ -71,13 +74,17 @@ class Strip:
 
     def keep(self, headers: Headers, *, body_changes: bool) -> Headers:
         """The caller's headers that go on. Raises `bad_request` when a header of `single` stands twice."""
-        nominated = _nominated(headers) - _NOT_NOMINATED
+        names = names_of(headers)
+        plain = self._plain.get(names)
+        if plain is not None:
+            return plain(headers)
+        nominated = _nominated(headers, names) - _NOT_NOMINATED
         kept: list[tuple[str, str]] = []
         seen: set[str] = set()
         for row in headers:
             name, value = row
-            rule = self._rules.get(name) or self._rule(name)
-            if rule == "ends" or (nominated and fold(name) in nominated):
+            rule = self._rule(name)
+            if rule == "ends" or fold(name) in nominated:
                 continue
             if rule == "passes":
                 kept.append(row)
@@ -90,15 +97,17 @@ class Strip:
                     raise ProxyError("bad_request", "a header of which the provider wants one is sent twice")
                 seen.add(name.lower())
                 kept.append(row)
+        self._remember(names)
         return tuple(kept)
 
-    def _rule(self, name: str) -> Rule:
-        rule = self._judged(name, fold(name))
-        if len(self._rules) < _REMEMBERED:
-            self._rules[name] = rule
-        return rule
+    def _remember(self, names: tuple[str, ...]) -> None:
+        """Rows of names about which nothing but the names must be known."""
+        rules = [self._rule(name) for name in names]
+        if {"ends", "passes"}.issuperset(rules) and not _connections(names) and len(self._plain) < _REMEMBERED:
+            self._plain[names] = _rows(tuple([place for place, rule in enumerate(rules) if rule == "passes"]))
 
-    def _judged(self, name: str, folded: str) -> Rule:
+    def _rule(self, name: str) -> Rule:
+        folded = fold(name)
         if folded in _ENDS_HERE or folded.startswith(_ENDS_HERE_BY_PREFIX) or folded in self.owned:
             return "ends"
         if folded in self.single:
@@ -108,31 +117,72 @@ class Strip:
         return "coding" if folded == "accept-encoding" else "passes"
 
 
+def decoded(raw: Sequence[tuple[bytes, bytes]], errors: str = "strict") -> Headers:
+    """Raises ValueError for what is not UTF-8, or would be two lines."""
+    texts = b"\n".join(chain.from_iterable(raw)).decode("utf-8", errors).split("\n")
+    if len(texts) != 2 * len(raw) and raw:
+        raise ValueError("a line break in a header")
+    return tuple(zip(texts[::2], texts[1::2], strict=False))
+
+
+def names_of(headers: Headers) -> tuple[str, ...]:
+    return next(zip(*headers, strict=False)) if headers else ()
+
+
+@lru_cache(maxsize=512)
+def places(names: tuple[str, ...]) -> Mapping[str, tuple[int, ...]]:
+    """Where each name stands, in lower case. A program sends the same row of names again and again."""
+    found: dict[str, tuple[int, ...]] = {}
+    for place, name in enumerate(names):
+        found[name.lower()] = (*found.get(name.lower(), ()), place)
+    return found
+
+
 def value_of(headers: Headers, name: str) -> str | None:
     """The first value under `name`, any case."""
-    wanted = name.lower()
-    for key, value in headers:
-        if key == name or key.lower() == wanted:
-            return value
-    return None
+    found = places(names_of(headers)).get(name.lower())
+    return headers[found[0]][1] if found else None
 
 
 def answer_headers(headers: Headers) -> Headers:
     """The provider's headers that go back: no hop-by-hop ones, no Proxy-*, none that look like Paraf's own."""
-    nominated = _nominated(headers) - _NOT_NOMINATED - _OF_THE_ANSWER
-    return tuple([row for row in headers if _goes_back(row[0]) and not (nominated and fold(row[0]) in nominated)])
+    names = names_of(headers)
+    kept = _rows(_going_back(names))(headers)
+    nominated = _nominated(headers, names) - _NOT_NOMINATED - _OF_THE_ANSWER
+    return tuple([row for row in kept if fold(row[0]) not in nominated]) if nominated else kept
 
 
-@lru_cache(maxsize=4096)
-def _goes_back(name: str) -> bool:
-    folded = fold(name)
-    return folded not in HOP_BY_HOP and not folded.startswith(("x-paraf-", "proxy-"))
+@lru_cache(maxsize=512)
+def _going_back(names: tuple[str, ...]) -> tuple[int, ...]:
+    folded = [fold(name) for name in names]
+    return tuple(
+        [
+            place
+            for place, name in enumerate(folded)
+            if name not in HOP_BY_HOP and not name.startswith(("x-paraf-", "proxy-"))
+        ]
+    )
 
 
-def _nominated(headers: Headers) -> frozenset[str]:
+@lru_cache(maxsize=512)
+def _rows(chosen: tuple[int, ...]) -> Pick:
+    """What takes the rows at these places."""
+    if len(chosen) > 1:
+        return itemgetter(*chosen)
+    return lambda headers: tuple([headers[place] for place in chosen])
+
+
+def _nominated(headers: Headers, names: tuple[str, ...]) -> frozenset[str]:
     """What `Connection` names beside what is hop-by-hop anyway."""
-    lists = [_listed(value) for name, value in headers if fold(name) == "connection"]
-    return lists[0].union(*lists[1:]) if lists else _NONE
+    nominated = _NONE
+    for place in _connections(names):
+        nominated |= _listed(headers[place][1])
+    return nominated
+
+
+@lru_cache(maxsize=512)
+def _connections(names: tuple[str, ...]) -> tuple[int, ...]:
+    return tuple([place for place, name in enumerate(names) if fold(name) == "connection"])
 
 
 @lru_cache(maxsize=256)

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Protocol
 
 from proxy.deadline import Limit
 from proxy.errors import ProxyError
@@ -23,7 +23,7 @@ from proxy.sealing import seal
 from proxy.signing.refusal import HOLD, inflated, parsed
 from proxy.signing.signer import Call
 from proxy.telemetry.labels import AttemptReason
-from proxy.telemetry.story import Stage, Story, Timed
+from proxy.telemetry.story import Phase, Stage, Story
 from proxy.tokens import Tokens
 
 
@@ -62,9 +62,12 @@ class Passage:
         wanted = self.lane.signer.external_id
         return wanted is not None and wanted.on_repeat == "new"
 
-    def timed(self, phase: Literal["token", "sign", "upstream"]) -> Timed:
-        self.story.stage = phase
-        return Timed(self.story.phases, phase, self.clock)
+    def begin(self, stage: Stage) -> float:
+        self.story.stage = stage
+        return self.clock.monotonic()
+
+    def end(self, phase: Phase, began: float) -> None:
+        self.story.spent(phase, self.clock.monotonic() - began)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,21 +119,26 @@ class Pipeline:
     async def _token(self, passage: Passage) -> Token | None:
         if not passage.call.scheme.token:
             return None
-        with passage.timed("token"):
+        began = passage.begin("token")
+        try:
             return await self.tokens.get(passage.lane.account)
+        finally:
+            passage.end("token", began)
 
     async def _fresh_token(self, passage: Passage, refused: Token, reply: UpstreamResponse) -> Token | None:
         """None when there is none to be had in time: then the refusal itself is the answer, and it is at hand."""
         passage.limit.lift()
+        began = passage.begin("token")
         try:
             async with asyncio.timeout_at(passage.limit.due):
-                with passage.timed("token"):
-                    fresh = await self.tokens.replace(passage.lane.account, refused)
+                fresh = await self.tokens.replace(passage.lane.account, refused)
         except TimeoutError:
             return None
         except BaseException:
             await reply.close()
             raise
+        finally:
+            passage.end("token", began)
         passage.limit.resume()
         return fresh
 
@@ -158,16 +166,18 @@ class Pipeline:
         self, passage: Passage, token: Token | None, external_id: str | None, reason: AttemptReason
     ) -> UpstreamResponse:
         lane, story = passage.lane, passage.story
-        with passage.timed("sign"):
-            draft = lane.signer.draft(passage.call, token, self.clock.now_ms(), external_id)
-            signed = await seal(draft, lane.keys)
+        began = passage.begin("sign")
+        draft = lane.signer.draft(passage.call, token, self.clock.now_ms(), external_id)
+        signed = await seal(draft, lane.keys)
+        passage.end("sign", began)
         attempt = Attempt()
         story.attempts.append(attempt)
+        began = passage.begin("upstream")
         try:
-            with passage.timed("upstream"):
-                answer = await self.transports[story.route].send(signed, lane.patience, attempt)
-                held = await _held(answer) if lane.refusals.wants(answer.status) else None
+            answer = await self.transports[story.route].send(signed, lane.patience, attempt)
+            held = await _held(answer) if lane.refusals.wants(answer.status) else None
         finally:
+            passage.end("upstream", began)
             if attempt.sent == "maybe":
                 self.watch.attempt(story.route, reason)
         self._judge(passage, answer, _said(held) if held else None, reason)

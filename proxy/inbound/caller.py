@@ -10,6 +10,7 @@ from aiohttp.http_exceptions import LineTooLong
 from aiohttp.streams import StreamReader
 
 from proxy.errors import ProxyError
+from proxy.headers import decoded
 from proxy.inbound.call import Call
 from proxy.inbound.connection import BrokenBody
 from proxy.inbound.problem import METHODS
@@ -84,8 +85,8 @@ def read(call: Call, body_seconds: float) -> CallerRequest:
             if is_flaw(message):
                 raise ProxyError(code, words)
     try:
-        headers = tuple([(name.decode("ascii"), value.decode("utf-8")) for name, value in message.raw_headers])
-    except UnicodeDecodeError:
+        headers = decoded(message.raw_headers)
+    except ValueError:
         raise ProxyError("bad_request", "a header is not UTF-8") from None
     return CallerRequest(call, headers, body_seconds)
 

@@ -13,6 +13,7 @@ from typing import Final, Protocol, cast
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from proxy.errors import ProxyError
+from proxy.headers import decoded, names_of, places
 from proxy.model import Headers
 from proxy.outbound.alarm import Alarm
 from proxy.outbound.message import Message
@@ -253,7 +254,7 @@ class Line(asyncio.BufferedProtocol):
         self._reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._fields.append((name, value))  # a trailer ends here
+        self._fields.append((name, value.rstrip(b" \t")))  # a trailer ends here
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
@@ -293,17 +294,15 @@ class Line(asyncio.BufferedProtocol):
             or _CONTROLS.search(self._reason)
         ):
             raise Unfit
-        headers = []
-        for name, value in self._fields:
-            if len(name) + len(value) > _HEAD_LINE or (len(name) == 17 and not _is_chunked(name, value)):
-                raise Unfit
-            headers.append((name.decode("ascii"), value.decode("utf-8", "surrogateescape").rstrip(" \t")))
-        lasts = not self._parser.should_keep_alive() and not self._is_framed(status)
-        return Answer(self, status, self._reason.decode("utf-8", "surrogateescape"), tuple(headers), lasts=lasts)
-
-    def _is_framed(self, status: int) -> bool:
-        names = {name.lower() for name, _ in self._fields}
-        return status in (204, 304) or not names.isdisjoint((b"content-length", b"transfer-encoding"))
+        if self._mute > _HEAD_LINE and any(len(name) + len(value) > _HEAD_LINE for name, value in self._fields):
+            raise Unfit
+        headers = decoded(self._fields, "surrogateescape")
+        where = places(names_of(headers))
+        codings = where.get("transfer-encoding", ())
+        if any(headers[place][1].lower() != "chunked" for place in codings):
+            raise Unfit
+        framed = codings or "content-length" in where or status in (204, 304)
+        return Answer(self, status, self._reason.decode("utf-8", "surrogateescape"), headers, lasts=not framed)
 
     # How an answer goes on and ends
 
@@ -363,10 +362,6 @@ class Line(asyncio.BufferedProtocol):
             self._clear()
             self._pool.freed(self, reusable=reusable)
             self.fresh = False
-
-
-def _is_chunked(name: bytes, value: bytes) -> bool:
-    return name.lower() != b"transfer-encoding" or value.strip().lower() == b"chunked"
 
 
 def _broken() -> ProxyError:

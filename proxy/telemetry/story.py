@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from proxy.errors import Sent
-from proxy.model import Attempt, Clock
+from proxy.model import Attempt
 
 Outcome = Literal["forwarded", "healed", "refused", "error", "abandoned"]
 Phase = Literal["token", "sign", "upstream", "total"]
@@ -41,20 +41,5 @@ class Story:
     def sent(self) -> Sent:
         return "maybe" if any(attempt.sent == "maybe" for attempt in self.attempts) else "no"
 
-
-class Timed:
-    """Adds the time spent inside to a phase."""
-
-    __slots__ = ("_began", "_clock", "_phase", "_phases")
-
-    def __init__(self, phases: dict[Phase, float], phase: Phase, clock: Clock) -> None:
-        self._phases = phases
-        self._phase = phase
-        self._clock = clock
-
-    def __enter__(self) -> None:
-        self._began = self._clock.monotonic()
-
-    def __exit__(self, *_: object) -> None:
-        spent = self._clock.monotonic() - self._began
-        self._phases[self._phase] = self._phases.get(self._phase, 0.0) + spent
+    def spent(self, phase: Phase, seconds: float) -> None:
+        self.phases[phase] = self.phases.get(phase, 0.0) + seconds
