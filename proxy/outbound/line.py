@@ -6,6 +6,7 @@ httptools (llhttp, strict) reads the framing; limits, deadlines and what an answ
 import asyncio
 import re
 import select
+import ssl
 from collections import deque
 from collections.abc import AsyncIterator
 from typing import Final, Protocol, cast
@@ -223,8 +224,8 @@ class Line(asyncio.BufferedProtocol):
             self._go_on(self._answer)
 
     def eof_received(self) -> None:
-        """A clean end: what ends without one was cut off, in TLS too."""
-        if self._answer is not None and self._answer.lasts:
+        """The end of a body without length, if it is said by who said the body: what ends otherwise was cut off."""
+        if self._answer is not None and self._answer.lasts and _has_ended(self.transport):
             self._more = True
             self._finish()
 
@@ -362,6 +363,15 @@ class Line(asyncio.BufferedProtocol):
             self._clear()
             self._pool.freed(self, reusable=reusable)
             self.fresh = False
+
+
+def _has_ended(transport: asyncio.Transport) -> bool:
+    """In TLS the provider says so itself (RFC 8446 section 6.1); asyncio takes the end of TCP for as good."""
+    tls = transport.get_extra_info("ssl_object")
+    try:
+        return tls is None or not tls.read(1)
+    except ssl.SSLError:
+        return False
 
 
 def _broken() -> ProxyError:

@@ -1,0 +1,270 @@
+"""What only the wire transport promises: see the rest of this folder for what both do."""
+
+import asyncio
+import os
+import socket
+import ssl
+
+import pytest
+import trustme
+from rawpeer import CLOSE, RawPeer, chunked, ok
+from sending import SYSTEM, opened
+
+from proxy.errors import ProxyError
+from proxy.outbound.dial import verified_tls
+from proxy.outbound.transport import Patience
+
+NEVER = asyncio.Event
+MIB = 2**20
+
+
+@pytest.fixture
+async def sender():
+    async with opened("wire", tls=SYSTEM) as sender:
+        yield sender
+
+
+async def fault_of(call):
+    with pytest.raises(ProxyError) as raised:
+        await call
+    return raised.value.code, raised.value.sent
+
+
+def idle_lines(sender):
+    return [line for lines in sender.transport._idle.values() for line in lines]
+
+
+# Framing and limits.
+
+
+@pytest.mark.parametrize(
+    "head", [b"Content-Length: 5", b"Content-Length: 0", b"Transfer-Encoding: chunked", b"Content-Length: 5\r\nX: y"]
+)
+async def test_a_head_request_keeps_its_connection(sender, head):
+    async with RawPeer(lambda request: b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n") as peer:
+        for _ in range(3):
+            assert await sender.fetch("HEAD", f"{peer.url}/") == (200, b"")
+        assert peer.connections == 1
+
+
+@pytest.mark.parametrize("extra", [b"hello", b"5\r\nhello\r\n0\r\n\r\n", b"5", b"HTTP/1.1 200 OK\r\n\r\n", b"\r\n"])
+@pytest.mark.parametrize("head", [b"Content-Length: 5", b"Transfer-Encoding: chunked", b"X: no framing"])
+async def test_what_comes_behind_the_answer_to_head_reaches_nobody(sender, head, extra):
+    script = iter([b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n" + extra, ok(b"own")])
+    async with RawPeer(lambda request: next(script)) as peer:
+        assert (await sender.fetch("HEAD", f"{peer.url}/"))[1] == b""
+        assert await sender.fetch("GET", f"{peer.url}/") == (200, b"own")
+        assert peer.connections == 2
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [
+        [b"HTTP/1.1 200 OK\r\n", *[b"X: " + b"a" * 4000 + b"\r\n"] * 40],
+        [b"HTTP/1.1 200 OK\r\nX: ", *[b"a" * 8000] * 40],
+        [b"HTTP/1.1 103 Early Hints\r\nLink: " + b"a" * 4000 + b"\r\n\r\n"] * 40,
+        [chunked(b"x", end=b"0\r\n"), *[b"X: " + b"a" * 4000 + b"\r\n"] * 40],
+        [chunked(b"x", end=b"1;"), *[b"a" * 4000] * 40],
+    ],
+    ids=["headers", "one header", "hints", "trailers", "chunk extension"],
+)
+async def test_what_is_no_body_has_a_bound(sender, flood):
+    async with RawPeer(lambda request: [*flood, NEVER()]) as peer:
+        assert await fault_of(sender.fetch("GET", f"{peer.url}/")) == ("upstream_protocol", "maybe")
+        await peer.until(lambda peer: peer.hangups == 1)
+
+
+async def test_blanks_behind_a_value_are_not_part_of_it(sender):
+    async with RawPeer(lambda request: ok(b"", "X-One:  a b \t ", "X-Two:")) as peer:
+        reply = await sender.send("GET", f"{peer.url}/")
+        assert reply.headers[:2] == (("X-One", "a b"), ("X-Two", ""))
+
+
+async def test_a_whole_answer_is_there_at_once_and_can_still_be_read(sender):
+    async with RawPeer(lambda request: ok(b"hello")) as peer:
+        reply = await sender.send("GET", f"{peer.url}/")
+        assert [reply.whole(), reply.whole()] == [b"hello"] * 2
+        assert [chunk async for chunk in reply.chunks()] == [b"hello"]
+
+
+async def test_an_answer_still_coming_is_not_whole(sender):
+    rest = asyncio.Event()
+    async with RawPeer(lambda request: [b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel", rest, b"lo"]) as peer:
+        reply = await sender.send("GET", f"{peer.url}/")
+        assert reply.whole() is None
+        rest.set()
+        assert b"".join([chunk async for chunk in reply.chunks()]) == b"hello"
+
+
+# Long bodies.
+
+
+async def test_a_slow_provider_gets_an_upload_at_its_pace(sender):
+    body = os.urandom(50 * MIB)
+    async with RawPeer(lambda request: [NEVER()], reads_bodies=False) as peer:
+        call = asyncio.create_task(sender.send("POST", f"{peer.url}/", body=body))
+        await peer.until(lambda peer: peer.requests)
+        (line,) = sender.transport._lines
+        arrived = 0
+        while arrived < len(body):
+            assert line.transport.get_write_buffer_size() <= 256 * 1024
+            arrived += len(await peer.readers[0].read(MIB))
+        call.cancel()
+
+
+async def test_a_long_upload_arrives_whole_and_keeps_its_connection(sender):
+    body = os.urandom(50 * MIB)
+    async with RawPeer(lambda request: ok(b"done")) as peer:
+        for _ in range(2):
+            assert await sender.fetch("POST", f"{peer.url}/", body=body, patience=Patience(2, 20, 2)) == (200, b"done")
+        assert peer.requests[1].body == body
+        assert peer.connections == 1
+
+
+async def test_a_slow_reader_makes_the_provider_wait(sender):
+    async with RawPeer(lambda request: ok(bytes(50 * MIB))) as peer:
+        reply = await sender.send("GET", f"{peer.url}/", patience=Patience(2, 2, 0.2))
+        await asyncio.sleep(0.3)
+        assert reply.size <= 128 * 1024
+        pieces = [len(piece) async for piece in reply.chunks()]
+        assert (sum(pieces), max(pieces) <= 128 * 1024) == (50 * MIB, True)
+        assert len(idle_lines(sender)) == 1
+
+
+# The pool.
+
+
+async def test_an_old_connection_is_not_used_again():
+    async with opened("wire", tls=SYSTEM, age=0.05) as sender, RawPeer(lambda request: ok()) as peer:
+        await sender.fetch("GET", f"{peer.url}/")
+        await sender.fetch("GET", f"{peer.url}/")
+        assert peer.connections == 1
+        await asyncio.sleep(0.06)
+        await sender.fetch("GET", f"{peer.url}/")
+        assert (peer.connections, len(sender.transport._lines)) == (2, 1)
+
+
+async def test_the_connection_used_last_comes_first_so_that_the_others_end():
+    async with opened("wire", tls=SYSTEM, keep=0.2) as sender, RawPeer(lambda request: [0.01, ok()]) as peer:
+        await asyncio.gather(*(sender.fetch("GET", f"{peer.url}/") for _ in range(5)))
+        assert len(idle_lines(sender)) == 5
+        for _ in range(6):
+            await asyncio.sleep(0.05)
+            await sender.fetch("GET", f"{peer.url}/")
+        assert (len(idle_lines(sender)), peer.connections) == (1, 5)
+
+
+async def test_a_place_that_is_left_goes_to_the_first_who_waits():
+    release = [asyncio.Event(), asyncio.Event(), asyncio.Event()]
+    async with (
+        RawPeer(lambda request: [release[int(request.target[1:])], ok()]) as peer,
+        opened("wire", tls=SYSTEM, connections=1) as sender,
+    ):
+        calls = [asyncio.create_task(sender.fetch("GET", f"{peer.url}/{number}")) for number in range(3)]
+        await peer.until(lambda peer: peer.requests)
+        await asyncio.sleep(0)
+        calls[1].cancel()
+        release[0].set()
+        release[2].set()
+        assert [await calls[0], await calls[2]] == [(200, b"")] * 2
+        assert [request.target for request in peer.requests] == [b"/0", b"/2"]
+        assert await sender.fetch("GET", f"{peer.url}/2") == (200, b"")
+
+
+async def test_a_failed_connect_and_a_cancelled_one_leave_their_place():
+    async with RawPeer(lambda request: ok()) as peer:
+        gone = peer.url
+    async with RawPeer(lambda request: ok()) as peer, opened("wire", tls=SYSTEM, connections=1) as sender:
+        assert await fault_of(sender.send("GET", gone + "/")) == ("upstream_unreachable", "no")
+        hanging = asyncio.create_task(sender.send("GET", f"https://127.0.0.1:{peer.port}/"))
+        await peer.until(lambda peer: peer.connections == 1)
+        hanging.cancel()
+        await asyncio.gather(hanging, return_exceptions=True)
+        assert (await sender.fetch("GET", f"{peer.url}/"))[0] == 200
+        peer.flaws.clear()
+
+
+async def test_closing_breaks_off_what_is_read_and_ends_what_is_idle(sender):
+    half = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello"
+    scripts = {b"/idle": [0.01, ok()], b"/half": [half, NEVER()], b"/head": [NEVER()]}
+    async with RawPeer(lambda request: scripts[request.target]) as peer:
+        reply = await sender.send("GET", f"{peer.url}/half")
+        waiting = asyncio.create_task(sender.send("GET", f"{peer.url}/head"))
+        await sender.fetch("GET", f"{peer.url}/idle")
+        await peer.until(lambda peer: len(peer.requests) == 3)
+        await sender.transport.close()
+        assert await fault_of(waiting) == ("upstream_protocol", "maybe")
+        with pytest.raises(ProxyError):
+            _ = [chunk async for chunk in reply.chunks()]
+        await peer.until(lambda peer: peer.hangups == 3)
+        assert sender.transport._lines == set()
+
+
+# TLS.
+
+
+@pytest.fixture(scope="module")
+def authority():
+    return trustme.CA()
+
+
+def serving(authority, version):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = context.maximum_version = version
+    authority.issue_cert("localhost").configure_cert(context)
+    return context
+
+
+def trusting(authority):
+    context = verified_tls()
+    authority.configure_trust(context)
+    return context
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("script", [ok(b"x"), ok(b"x", "Connection: close")], ids=["kept", "closed"])
+async def test_a_second_connection_resumes_the_session_of_the_first(authority, version, script):
+    reused = []
+    async with (
+        RawPeer(lambda request: [0.01, script], tls=serving(authority, version)) as peer,
+        opened("wire", tls=trusting(authority), age=0.0) as sender,
+    ):
+        for number in range(3):
+            call = asyncio.create_task(sender.fetch("GET", f"{peer.url}/"))
+            await peer.until(lambda peer, number=number: len(peer.requests) > number)
+            (line,) = (line for line in sender.transport._lines if line.is_open)
+            reused.append(line.transport.get_extra_info("ssl_object").session_reused)
+            await call
+        assert (peer.connections, reused) == (3, [False, True, True])
+
+
+async def test_a_session_of_one_authority_opens_nothing_for_another(authority):
+    async with RawPeer(lambda request: ok(), tls=serving(authority, ssl.TLSVersion.TLSv1_3)) as peer:
+        async with opened("wire", tls=trusting(authority)) as sender:
+            await sender.fetch("GET", f"{peer.url}/")
+        async with opened("wire", tls=trusting(trustme.CA())) as sender:
+            assert await fault_of(sender.fetch("GET", f"{peer.url}/")) == ("upstream_tls", "no")
+
+
+async def test_a_body_that_lasts_until_the_end_is_not_cut_off_by_whoever_sits_between(authority):
+    """TLS says when it is over; a bare end of TCP could be anybody's."""
+    context = serving(authority, ssl.TLSVersion.TLSv1_3)
+    async with (
+        RawPeer(lambda request: [b"HTTP/1.1 200 OK\r\n\r\nhello", NEVER()], tls=context) as peer,
+        opened("wire", tls=trusting(authority)) as sender,
+    ):
+        reply = await sender.send("GET", f"{peer.url}/")
+        with socket.socket(fileno=os.dup(peer.writers[0].get_extra_info("socket").fileno())) as below:
+            below.shutdown(socket.SHUT_WR)
+        with pytest.raises(ProxyError) as raised:
+            _ = [chunk async for chunk in reply.chunks()]
+        assert raised.value.code == "upstream_protocol"
+
+
+async def test_a_body_that_lasts_until_the_end_of_tls_is_whole(authority):
+    context = serving(authority, ssl.TLSVersion.TLSv1_3)
+    async with (
+        RawPeer(lambda request: [b"HTTP/1.1 200 OK\r\n\r\nhello", CLOSE], tls=context) as peer,
+        opened("wire", tls=trusting(authority)) as sender,
+    ):
+        assert await sender.fetch("GET", f"{peer.url}/") == (200, b"hello")
