@@ -7,7 +7,7 @@ The same shapes give the JSON Schema and the list of settings that the documenta
 import difflib
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
 from proxy.source import Mapping, Node, Path, Report, Scalar, Sequence
@@ -340,6 +340,27 @@ def _documented(key: Key) -> dict[str, Any]:
     schema = key.shape.schema()
     words = schema.get("description")
     return {**schema, "description": f"{key.doc}: {words}" if words else key.doc}
+
+
+@dataclass(frozen=True, slots=True)
+class OrOff:
+    """A shape, or the word `off`, which stands for `off`."""
+
+    shape: Shape
+    off: Any
+
+    def read(self, node: Node, path: Path, report: Report) -> Any:
+        if not isinstance(node, Scalar):
+            return self.shape.read(node, path, report)
+        if node.text == "off":
+            return self.off
+        tried = Report(report.file)
+        read = self.shape.read(node, path, tried)
+        report.findings += [replace(found, message=f"{found.message}, or off") for found in tried.findings]
+        return read
+
+    def schema(self) -> dict[str, Any]:
+        return {"anyOf": [{"const": "off"}, self.shape.schema()]}
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from proxy.shape import (
     Key,
     Listing,
     Only,
+    OrOff,
     Parsed,
     Record,
     Shape,
@@ -67,6 +68,10 @@ TAKEN: list[tuple[Shape, str, Any]] = [
     (Only(1), "1", 1),
     (Either(Text(), Record({"a": Key(Text(), "a")})), "x", "x"),
     (Either(Text(), Record({"a": Key(Text(), "a")})), "{a: x}", {"a": "x"}),
+    (OrOff(Whole(0, 9), -1), "5", 5),
+    (OrOff(Whole(0, 9), -1), "off", -1),
+    (OrOff(Whole(0, 9), None), "'off'", None),
+    (OrOff(Record({"a": Key(Text(), "a")}), None), "{a: off}", {"a": "off"}),
 ]
 
 
@@ -109,6 +114,10 @@ REFUSED: list[tuple[Shape, str, str]] = [
     (Table(Text()), "[a]", "1:4 v: must be a mapping"),
     (Only("memory", "file:.*"), "file:///x", "1:4 v: not in this version; known: memory"),
     (Only("memory", "file:.*"), "disk", "1:4 v: unknown value; known: memory"),
+    (OrOff(Whole(0, 9), -1), "OFF", "1:4 v: must be a whole number from 0 to 9, or off"),
+    (OrOff(Whole(0, 9), -1), "~", "1:4 v: is empty: must be a whole number from 0 to 9, or off"),
+    (OrOff(Record({"a": Key(Text(), "a")}), None), "x", "1:4 v: must be a mapping (known: a), or off"),
+    (OrOff(Record({"a": Key(Flag(), "a")}), None), "{a: off}", "1:8 v.a: must be true or false"),
 ]
 
 
@@ -216,4 +225,5 @@ def test_schemas_say_the_same() -> None:
         "additionalProperties": False,
         "required": ["n"],
     }
+    assert OrOff(Flag(), None).schema() == {"anyOf": [{"const": "off"}, {"type": "boolean"}]}
     assert Listing(Flag(), least=1).schema() == {"type": "array", "items": {"type": "boolean"}, "minItems": 1}
