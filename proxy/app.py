@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import math
 import os
 import random
 import signal
@@ -30,19 +31,21 @@ from proxy.outbound.transport import Transport
 from proxy.pipeline import Pipeline
 from proxy.settings import Settings
 from proxy.stores.memory import MemoryStore
+from proxy.telemetry.labels import CircuitState
 from proxy.telemetry.logs import RequestLog, configure, silence_aiohttp
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.story import Story
 from proxy.tokens import Tokens
 
 POOL_SPARE: Final = 8
-"""Connections beside a route's concurrency: token calls, and answers still streaming."""
+"""Connections beside a route's concurrency, for token calls."""
 
 
 def transport_for(lane: Lane) -> Transport:
     """A pool of the route's own: routes share no connection."""
     tls = ssl.create_default_context(cadata=lane.tls_ca) if lane.tls_ca else None
-    return SessionTransport(tls=tls, connections=lane.route.limits.concurrency + POOL_SPARE)
+    concurrency = lane.route.limits.concurrency
+    return SessionTransport(tls=tls, connections=0 if math.isinf(concurrency) else int(concurrency) + POOL_SPARE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +108,7 @@ class App:
             found = match(table, request)
             return lanes[found.route.name], found.target
 
-        return Pipeline(lane_of, outside.transports, tokens, self._clock, self.metrics)
+        return Pipeline(lane_of, outside.transports, tokens, self._clock, self.metrics, self._circuit)
 
     async def _start_admin(self, stack: AsyncExitStack) -> None:
         if self._settings.admin is None:
@@ -136,6 +139,10 @@ class App:
             self.metrics.left(story.route)
         self.metrics.told(story)
         self._lines.told(story)
+
+    def _circuit(self, route: str, state: CircuitState) -> None:
+        self.metrics.circuit(route, state)
+        self._lines.circuit(route, state)
 
     async def _drain(self, server: InboundServer) -> None:
         drain = self._settings.drain

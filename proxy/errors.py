@@ -38,6 +38,7 @@ KINDS: Final = {
         Kind("upstream_tls", 502, "The provider's TLS certificate or handshake was not accepted"),
         Kind("upstream_protocol", 502, "The provider did not answer in proper HTTP"),
         Kind("overloaded", 503, "The route is at its limit"),
+        Kind("circuit_open", 503, "The provider keeps failing and is left alone for a moment"),
         Kind("shutting_down", 503, "Paraf is shutting down"),
         Kind("upstream_timeout", 504, "The provider did not answer in time"),
     )

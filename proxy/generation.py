@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
+from proxy.breaker import Breaker
 from proxy.catalogue import Catalogue
 from proxy.errors import ConfigError, Finding
 from proxy.gate import Gate
@@ -55,6 +56,7 @@ class Lane:
     exchange: Exchange | None = field(repr=False)
     keys: PrivateKeys = field(repr=False)
     gate: Gate
+    breaker: Breaker
     tls_ca: str | None
 
 
@@ -151,6 +153,7 @@ class _Builder:
             exchange=exchange,
             keys=credentials.keys,
             gate=Gate(route.limits.concurrency, route.limits.queue, route.timeouts.total),
+            breaker=Breaker(route.circuit),
             tls_ca=tls_ca,
         )
 

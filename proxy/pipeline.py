@@ -2,6 +2,10 @@
 
 The body is held before anything is asked of a provider; the signature is made after every wait, from one reading of
 the clock; a refused token is healed once; nothing else that may have reached a provider is sent again.
+
+A place in the gate is held to the last byte of the answer, not to its head. Until then a connection of the provider
+is in use: given up at the head, a few hundred slow readers would fill the pool, and the next request would fail with
+a time-out that looks like the provider's. What fits the buffers (128 KiB) is taken at once, however slow the caller.
 """
 
 import asyncio
@@ -11,18 +15,19 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Final, Literal, Protocol
 
+from proxy.breaker import FAULTS, Trial, Verdict, verdict_on
 from proxy.errors import ProxyError
 from proxy.gate import RETRY_AFTER
 from proxy.generation import Lane
 from proxy.headers import value_of
 from proxy.ids import external_id
 from proxy.model import Attempt, Clock, InboundRequest, Token, UpstreamResponse
-from proxy.outbound.held import HeldResponse
+from proxy.outbound.held import Ending, FollowedResponse, HeldResponse
 from proxy.outbound.transport import Patience, Transport
 from proxy.sealing import seal
 from proxy.signing.refusal import HOLD, inflated, parsed
 from proxy.signing.signer import Call
-from proxy.telemetry.labels import AttemptReason
+from proxy.telemetry.labels import AttemptReason, CircuitState
 from proxy.telemetry.story import Stage, Story
 from proxy.tokens import Tokens
 
@@ -47,7 +52,10 @@ OVERDUE: Final[dict[Stage, tuple[str, str]]] = {
 
 @dataclass(slots=True)
 class Passage:
-    """One request on its way: where it goes, what was admitted, what is known of its last answer."""
+    """One request on its way: where it goes, what was admitted, what is known of its last answer.
+
+    `asked`: the provider is waited for, or failed to answer. `healing`: a token was refused before.
+    """
 
     lane: Lane
     call: Call
@@ -56,6 +64,8 @@ class Passage:
     limit: asyncio.Timeout
     """`timeouts.total`, running."""
     refused: bool = False
+    asked: bool = False
+    healing: bool = False
 
     @property
     def new_id_on_repeat(self) -> bool:
@@ -82,6 +92,8 @@ class Pipeline:
     tokens: Tokens
     clock: Clock
     watch: Watch
+    circuit: Callable[[str, CircuitState], None]
+    """Told of a route's circuit when it has changed."""
 
     async def handle(self, request: InboundRequest, story: Story) -> UpstreamResponse:
         lane, target = self.match(request)
@@ -92,8 +104,7 @@ class Pipeline:
                 body = await request.hold(lane.route.limits.body)
                 call = lane.signer.admit(request.method, target, request.headers, body)
                 story.stage = "queue"
-                async with lane.gate.entered():
-                    return await self._forward(Passage(lane, call, story, self.clock, limit))
+                return await self._inside(Passage(lane, call, story, self.clock, limit))
         except TimeoutError:
             code, detail = OVERDUE[story.stage]
             words, wait = f"{detail} before the route's `timeouts.total`", RETRY_AFTER if code == "overloaded" else None
@@ -101,6 +112,37 @@ class Pipeline:
         except ProxyError as error:
             error.sent = story.sent  # of every attempt, not of the last alone
             raise
+
+    async def _inside(self, passage: Passage) -> UpstreamResponse:
+        """Go through gate and breaker, which are left once: now, or when the answer has ended."""
+        lane = passage.lane
+        trial = await self._enter(lane)
+        try:
+            reply = await self._forward(passage)
+        except BaseException as error:
+            self._leave(lane, trial, _blame(error, passage))
+            raise
+        return FollowedResponse(reply, lambda ending: self._leave(lane, trial, _verdict(reply.status, ending)))
+
+    async def _enter(self, lane: Lane) -> Trial:
+        """The breaker is asked twice: nobody waits in line for an open one, and it may open meanwhile."""
+        lane.breaker.check(self.clock.monotonic())
+        await lane.gate.enter()
+        try:
+            trial = lane.breaker.enter(self.clock.monotonic())
+        except ProxyError:
+            lane.gate.leave()
+            raise
+        if trial.is_probe:
+            self.circuit(lane.route.name, lane.breaker.state)
+        return trial
+
+    def _leave(self, lane: Lane, trial: Trial, verdict: Verdict) -> None:
+        before = lane.breaker.state
+        lane.breaker.settle(trial, verdict, self.clock.monotonic())
+        if lane.breaker.state != before:
+            self.circuit(lane.route.name, lane.breaker.state)
+        lane.gate.leave()
 
     async def _forward(self, passage: Passage) -> UpstreamResponse:
         """Token, sign, send; and once more if the provider refused the token before acting."""
@@ -113,6 +155,7 @@ class Pipeline:
         if fresh is None:
             return reply
         await reply.close()
+        passage.healing = True
         if passage.new_id_on_repeat:
             external_id = self._external_id(passage)
         return await self._send(passage, fresh, external_id, "healed")
@@ -168,17 +211,19 @@ class Pipeline:
             signed = await seal(draft, lane.keys)
         attempt = Attempt()
         story.attempts.append(attempt)
+        passage.asked = True
         try:
             with passage.timed("upstream"):
                 answer = await self.transports[story.route].send(signed, _patience(lane), attempt)
                 reply = HeldResponse(answer, HOLD)
-                await self._judge(passage, reply, reason)
+                await self._judge(passage, reply)
         finally:
             if attempt.sent == "maybe":
                 self.watch.attempt(story.route, reason)
+        passage.asked = False
         return reply
 
-    async def _judge(self, passage: Passage, reply: HeldResponse, reason: AttemptReason) -> None:
+    async def _judge(self, passage: Passage, reply: HeldResponse) -> None:
         """Read of an answer what the way ahead and the log need; the caller still gets every byte."""
         lane, story = passage.lane, passage.story
         body = await reply.hold() if lane.refusals.wants(reply.status) else None
@@ -187,10 +232,24 @@ class Pipeline:
         passage.refused = verdict.refused
         story.provider_status, story.provider_code = reply.status, verdict.code
         story.code_class = verdict.code_class
-        story.outcome = "refused" if verdict.refused else "healed" if reason == "healed" else "forwarded"
+        story.outcome = "refused" if verdict.refused else "healed" if passage.healing else "forwarded"
         date = value_of(reply.headers, "Date")
         if date and (skew := _skew(date, self.clock.now_ms())) is not None:
             self.watch.skew(story.route, skew)
+
+
+def _blame(error: BaseException, passage: Passage) -> Verdict:
+    """Is it the provider's doing? `timeouts.total` is, if it passed while the provider was waited for."""
+    if isinstance(error, ProxyError):
+        return "fault" if error.code in FAULTS else "unknown"
+    return "fault" if passage.asked and passage.limit.expired() else "unknown"
+
+
+def _verdict(status: int, ending: Ending) -> Verdict:
+    """Given up at or after its head, a good answer proves nothing: its body may have been a long time coming."""
+    if ending == "broken off" or verdict_on(status) == "fault":
+        return "fault"
+    return "alive" if ending == "whole" else "unknown"
 
 
 def _patience(lane: Lane) -> Patience:

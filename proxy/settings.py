@@ -3,6 +3,7 @@
 Files and environment are handed in. A value that exists here is valid; all that is wrong is found in one reading.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -21,6 +22,7 @@ from proxy.addresses import (
 )
 from proxy.crosschecks import DEFAULT_ADDRESSES, cross_check
 from proxy.errors import Finding
+from proxy.quantities import duration, size
 from proxy.references import (
     CredentialsShape,
     EnvReference,
@@ -31,13 +33,14 @@ from proxy.references import (
     inline,
     path_of_file,
 )
-from proxy.shape import BAD, Choice, Flag, Key, Listing, Only, Parsed, Record, Table, Text, Whole, duration, size
+from proxy.shape import BAD, Choice, Flag, Key, Listing, Only, OrOff, Parsed, Record, Table, Text, Whole
 from proxy.source import Report, Scalar, Source, parse
 from proxy.switches import SWITCHES
 
 __all__ = [
     "AllowRule",
     "BaseUrl",
+    "Circuit",
     "Drain",
     "EnvReference",
     "FileReference",
@@ -80,11 +83,19 @@ class Drain:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """`body` in bytes; `concurrency` and `queue` in requests."""
+    """`body` in bytes; `concurrency`, `math.inf` when off, and `queue` in requests."""
 
     body: int = 1 << 20
-    concurrency: int = 256
+    concurrency: float = 256
     queue: int = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Circuit:
+    """Opens after so many `faults` in a row, `math.inf` when off; then lets one request in `probe` seconds through."""
+
+    faults: float = 10
+    probe: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +128,7 @@ class RouteSettings:
     allow: tuple[AllowRule, ...]
     limits: Limits
     timeouts: Timeouts
+    circuit: Circuit
     switches: Mapping[str, Any]
     allow_small_keys: bool
     tls_ca: Reference | None
@@ -142,7 +154,7 @@ class Settings:
 
 LATER: Final = frozenset("control control_token store_key trace ca".split())
 LATER_IN_ROUTE: Final = frozenset(
-    "mode intercept token_standin caller_token refusals allow_private egress_proxy pool circuit".split()
+    "mode intercept token_standin caller_token refusals allow_private egress_proxy pool".split()
 )
 LATER_IN_TLS: Final = frozenset("client_cert client_key sni min_version".split())
 """Keys of the contract that come in later versions. They are no part of the schema."""
@@ -153,7 +165,7 @@ def _given(noun: Callable[..., Any]) -> Callable[..., Any]:
     return lambda **parts: noun(**{name: part for name, part in parts.items() if part is not None})
 
 
-def _limits(body: float | None, **counts: int | None) -> Limits:
+def _limits(body: float | None, **counts: float | None) -> Limits:
     return cast("Limits", _given(Limits)(body=None if body is None else int(body), **counts))
 
 
@@ -174,10 +186,17 @@ DRAIN: Final = Record(
 LIMITS: Final = Record(
     {
         "body": Key(size(), "largest request body"),
-        "concurrency": Key(Whole(1, 100_000), "most requests in flight to the provider"),
-        "queue": Key(Whole(0, 1_000_000), "most requests that wait for their turn"),
+        "concurrency": Key(OrOff(Whole(1, 100_000), math.inf), "most requests in flight to the provider"),
+        "queue": Key(OrOff(Whole(0, 1_000_000), 0), "most requests that wait for their turn"),
     },
     _limits,
+)
+CIRCUIT: Final = Record(
+    {
+        "faults": Key(Whole(1, 10_000), "how many faults of the provider in a row open it"),
+        "probe": Key(duration(), "how often one request is then let through"),
+    },
+    _given(Circuit),
 )
 TIMEOUTS: Final = Record(
     {
@@ -210,6 +229,9 @@ def _route(secret: ReferenceShape) -> Record:
             "allow": Key(ALLOW, "calls that may pass; default: all under the base", ()),
             "limits": Key(LIMITS, "bounds of what is held", Limits()),
             "timeouts": Key(TIMEOUTS, "bounds of waiting", Timeouts()),
+            "circuit": Key(
+                OrOff(CIRCUIT, Circuit(faults=math.inf)), "when a failing provider is left alone", Circuit()
+            ),
             "allow_small_keys": Key(Flag(), "take RSA keys of fewer than 2048 bit", default=False),
             "tls": Key(
                 Record({"ca": Key(CA, "PEM file of authorities to trust instead of the system's")}, later=LATER_IN_TLS),

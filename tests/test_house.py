@@ -26,13 +26,14 @@ LAYERS = """
     pipeline
     fetch
     generation
-    tokens gate
+    tokens gate breaker
     stores outbound keyring catalogue upstreams sealing telemetry ids
     keyforms
     signing
     routes headers
     settings
     crosschecks references switches
+    quantities
     addresses shape
     source
     model
@@ -40,7 +41,7 @@ LAYERS = """
 """
 """From the top down. A row imports from rows below it; two rooms of one row do not know each other."""
 
-PURE = """signing settings crosschecks references source shape switches addresses routes headers model errors
+PURE = """signing settings crosschecks references source shape quantities switches addresses routes headers model errors
     inbound.ways inbound.problem""".split()
 IMPURE = frozenset(
     """aiohttp asyncio http.client http.server importlib io logging multiprocessing os pathlib random secrets select

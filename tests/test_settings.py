@@ -1,6 +1,7 @@
 """One file in, frozen settings out: defaults, every mistake at once with its place, the schema and the example."""
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from proxy.model import Secret
 from proxy.settings import (
     AllowRule,
     BaseUrl,
+    Circuit,
     Drain,
     EnvReference,
     FileReference,
@@ -69,6 +71,7 @@ def test_defaults() -> None:
     assert (route.allow, dict(route.switches), route.allow_small_keys) == ((), {}, False)
     assert route.limits == Limits(body=1_048_576, concurrency=256, queue=1024)
     assert route.timeouts == Timeouts(connect=3.0, first_byte=30.0, idle=30.0, total=60.0, token=10.0)
+    assert route.circuit == Circuit(faults=10, probe=5.0)
     assert dict(route.credentials) == {"client_id": Inline(Secret("BRN-1")), "client_secret": EnvReference("S")}
 
 
@@ -97,6 +100,7 @@ routes:
     allow: ["POST /orders/**", "* /status"]
     limits: {body: 2MiB, queue: 0}
     timeouts: {connect: 500ms, total: 1.5m}
+    circuit: {faults: 3}
     allow_small_keys: true
     tls: {ca: ca.pem}
     canonical: sorted
@@ -121,10 +125,16 @@ routes:
     assert route.limits == Limits(body=2_097_152, concurrency=256, queue=0)
     assert isinstance(route.limits.body, int)
     assert route.timeouts == Timeouts(connect=0.5, total=90.0)
+    assert route.circuit == Circuit(faults=3, probe=5.0)
     assert (route.allow_small_keys, route.tls_ca) == (True, FileReference("ca.pem"))
     assert set(route.switches) == {"canonical", "strip_base_path", "constants", "external_id"}
     assert route.switches["constants"] == {"partner_id": "00012345", "country": "NO", "cutoff": "12:30"}
     assert route.switches["external_id"]["prefix"] == "77"
+
+
+def test_what_guards_a_provider_can_be_switched_off() -> None:
+    (route,) = read(MINIMAL + "    limits: {concurrency: off, queue: off}\n    circuit: off\n").routes
+    assert (route.limits, route.circuit) == (Limits(concurrency=math.inf, queue=0), Circuit(faults=math.inf))
 
 
 @pytest.mark.parametrize("text", ["00012345", "NO", "12:30", "1e5", "true", "0x10"])
@@ -217,7 +227,12 @@ def test_mistakes_at_the_top(line: str, finding: str) -> None:
         ("allow: []", "7:12: routes.doku.allow: is empty: needs at least one entry"),
         ("allow: [GET]", ("7:13: routes.doku.allow.0: needs a path that begins with / after the method, as in: "
                          "POST /orders/**")),
-        ("limits: {queue: -1}", "7:21: routes.doku.limits.queue: must be a whole number from 0 to 1000000"),
+        ("limits: {queue: -1}", "7:21: routes.doku.limits.queue: must be a whole number from 0 to 1000000, or off"),
+        ("limits: {concurrency: 0}", ("7:27: routes.doku.limits.concurrency: must be a whole number from 1 to 100000, "
+                                     "or off")),
+        ("circuit: on", "7:14: routes.doku.circuit: must be a mapping (known: faults, probe), or off"),
+        ("circuit: {faults: 0}", "7:23: routes.doku.circuit.faults: must be a whole number from 1 to 10000"),
+        ("circuit: {probes: 5s}", "7:15: routes.doku.circuit.probes: unknown key (did you mean probe?)"),
         ("timeouts: {total: 0s}", "7:23: routes.doku.timeouts.total: must be from 1ms to 24h"),
         ("headers: {sets: {A: b}}", "7:15: routes.doku.headers.sets: unknown key (did you mean set?)"),
         ("headers: {set: {A: é}}", "7:24: routes.doku.headers.set.A: must be printable ASCII text"),
@@ -318,7 +333,7 @@ def test_the_example_parses_and_shows_the_defaults() -> None:
     ]  # fmt: skip
     for name in ("listen", "admin", "log", "allowed_hosts", "drain", "strict_permissions", "profiles"):
         assert getattr(settings, name) == getattr(minimal, name), name
-    for name in ("prefix", "hosts", "allow", "limits", "timeouts", "switches", "allow_small_keys", "tls_ca"):
+    for name in ("prefix", "hosts", "allow", "limits", "timeouts", "circuit", "switches", "allow_small_keys", "tls_ca"):
         assert getattr(settings.routes[0], name) == getattr(minimal.routes[0], name), name
 
 
@@ -377,5 +392,7 @@ def test_later_keys_are_no_part_of_the_schema() -> None:
 
 def test_setting_paths_are_dotted() -> None:
     paths = setting_paths()
-    assert {"version", "drain.timeout", "routes.*.limits.body", "routes.*.tls.ca", "routes.*.headers.set"} <= set(paths)
+    assert {"version", "drain.timeout", "routes.*.limits.body", "routes.*.tls.ca", "routes.*.circuit.faults"} <= set(
+        paths
+    )
     assert len(paths) == len(set(paths))

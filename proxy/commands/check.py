@@ -2,9 +2,10 @@
 
 import asyncio
 import json
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
-from typing import Final
+from typing import Any, Final
 
 import click
 import yaml
@@ -14,6 +15,7 @@ from proxy.commands import EXIT_CONFIG, EXIT_FAILURE
 from proxy.commands.configuration import Loaded, config_options, load
 from proxy.errors import ConfigError, Finding, ProxyError, TokenFault
 from proxy.model import Account
+from proxy.settings import Circuit, Limits, Timeouts
 from proxy.source import Severity
 from proxy.tokens import Fetch
 
@@ -114,8 +116,13 @@ def _effective(loaded: Loaded) -> str:
             "token": lane.exchange.url if lane.exchange else None,
             "exclusive": lane.account.exclusive,
             "allow": [f"{rule.method} {rule.pattern}" for rule in route.allow] or ["everything under the base"],
-            "limits": asdict(route.limits),
-            "timeouts": asdict(route.timeouts),
+            "limits": _shown(route.limits),
+            "timeouts": _shown(route.timeouts),
+            "circuit": "off" if math.isinf(lane.breaker.rule.faults) else _shown(lane.breaker.rule),
             "switches": {name: value for name, value in switches.items() if isinstance(value, str | bool)},
         }
     return str(yaml.safe_dump({"routes": routes}, sort_keys=False, allow_unicode=True)).rstrip()
+
+
+def _shown(numbers: Limits | Timeouts | Circuit) -> dict[str, Any]:
+    return {name: "off" if math.isinf(value) else value for name, value in asdict(numbers).items()}

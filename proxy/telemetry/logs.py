@@ -13,7 +13,7 @@ import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
 from proxy.model import STARS, Clock, Secret
-from proxy.telemetry.labels import method_label
+from proxy.telemetry.labels import CircuitState, method_label
 from proxy.telemetry.story import Story
 
 Format = Literal["auto", "human", "json"]
@@ -39,7 +39,7 @@ def configure(
 
 
 class RequestLog:
-    """Writes the line of a request when it is over."""
+    """Writes the line of a request when it is over, and one when a provider is left alone or asked again."""
 
     def __init__(self, logger: FilteringBoundLogger) -> None:
         self._logger = logger
@@ -55,11 +55,15 @@ class RequestLog:
             "provider_status": story.provider_status,
             "provider_code": story.provider_code,
             "external_id": story.external_id,
-            "attempts": len(story.attempts),
+            "attempts": story.sendings,
             "sent": story.sent,
         }
         spent = {f"{phase}_ms": round(seconds * 1000, 2) for phase, seconds in story.phases.items()}
         self._logger.info("request", **{name: value for name, value in told.items() if value is not None}, **spent)
+
+    def circuit(self, route: str, state: CircuitState) -> None:
+        tell = {"open": self._logger.warning, "half-open": self._logger.debug, "closed": self._logger.info}[state]
+        tell("circuit", route=route, state=state)
 
 
 def redact(_logger: WrappedLogger, _level: str, event: EventDict) -> EventDict:

@@ -18,10 +18,12 @@ from prometheus_client.utils import floatToGoString
 from proxy.model import Account, Clock, Token
 from proxy.telemetry.labels import (
     ATTEMPT_REASONS,
+    CIRCUIT_STATES,
     CODE_CLASSES,
     FETCH_RESULTS,
     NO_ROUTE,
     AttemptReason,
+    CircuitState,
     FetchResult,
     method_label,
     status_class,
@@ -62,6 +64,11 @@ FAMILIES: Final = {
     ),
     "paraf_clock_skew_seconds": Family(
         "gauge", ("route",), "Seconds by which the provider's clock is ahead of this machine's, from the newest answer."
+    ),
+    "paraf_circuit_state": Family(
+        "gauge",
+        ("route",),
+        "Whether the provider is asked: 0 closed, as usual; 1 half-open, a probe is under way; 2 open, left alone.",
     ),
     "paraf_token_fetch_total": Family("counter", ("account", "result"), "Token calls, by how they ended."),
     "paraf_token_expiry_timestamp_seconds": Family(
@@ -167,6 +174,7 @@ class Metrics(Collector):
         self._attempts = _Numbers("paraf_attempts_total", product(routes, ATTEMPT_REASONS))
         self._codes = _Numbers("paraf_provider_code_total", product(routes, CODE_CLASSES))
         self._skews = _Numbers("paraf_clock_skew_seconds", product(routes))
+        self._circuits = _Numbers("paraf_circuit_state", product(routes))
         self._fetches = _Numbers("paraf_token_fetch_total", product(accounts, FETCH_RESULTS))
         self._expiries = _Numbers("paraf_token_expiry_timestamp_seconds", product(accounts))
         self._successes = _Numbers("paraf_token_last_success_timestamp_seconds", product(accounts))
@@ -194,6 +202,9 @@ class Metrics(Collector):
     def skew(self, route: str, seconds: float) -> None:
         self._skews[(route,)] = seconds
 
+    def circuit(self, route: str, state: CircuitState) -> None:
+        self._circuits[(route,)] = CIRCUIT_STATES.index(state)
+
     def fetched(self, account: Account, result: FetchResult, token: Token | None) -> None:
         self._fetches[account.name, result] += 1
         if token is not None:
@@ -211,6 +222,7 @@ class Metrics(Collector):
         yield self._attempts.family()
         yield self._codes.family()
         yield self._skews.family()
+        yield self._circuits.family()
         yield self._fetches.family()
         yield self._expiries.family()
         yield self._successes.family()

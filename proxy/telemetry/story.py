@@ -38,5 +38,10 @@ class Story:
     code_class: str | None = None
 
     @property
+    def sendings(self) -> int:
+        """Attempts of which a byte was written; a connect that failed is none."""
+        return sum(attempt.sent == "maybe" for attempt in self.attempts)
+
+    @property
     def sent(self) -> Sent:
-        return "maybe" if any(attempt.sent == "maybe" for attempt in self.attempts) else "no"
+        return "maybe" if self.sendings else "no"

@@ -5,7 +5,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.model import Account, Attempt, Secret, Token
-from proxy.telemetry.labels import ATTEMPT_REASONS, CODE_CLASSES, FETCH_RESULTS
+from proxy.telemetry.labels import ATTEMPT_REASONS, CODE_CLASSES, FETCH_RESULTS, CircuitState
 from proxy.telemetry.metrics import METRIC_NAMES, Metrics
 from proxy.telemetry.story import PHASES, Story
 
@@ -76,6 +76,7 @@ def test_series_stand_at_0_from_the_start(metrics: Metrics) -> None:
             assert value(metrics, "paraf_request_duration_seconds_count", route=route, phase=phase) == 0
     for name in ("doku", "klikoo"):
         assert value(metrics, "paraf_clock_skew_seconds", route=name) == 0
+        assert value(metrics, "paraf_circuit_state", route=name) == 0
         assert value(metrics, "paraf_token_expiry_timestamp_seconds", account=name) == 0
         assert value(metrics, "paraf_token_last_success_timestamp_seconds", account=name) == 0
         for reason in ATTEMPT_REASONS:
@@ -157,6 +158,14 @@ def test_attempts_and_skew(metrics: Metrics) -> None:
     assert value(metrics, "paraf_attempts_total", route="doku", reason="first") == 2
     assert value(metrics, "paraf_attempts_total", route="doku", reason="healed") == 1
     assert value(metrics, "paraf_clock_skew_seconds", route="klikoo") == -2.5
+
+
+@pytest.mark.parametrize(("state", "number"), [("closed", 0), ("half-open", 1), ("open", 2)])
+def test_the_circuit_of_a_route(metrics: Metrics, state: CircuitState, number: int) -> None:
+    metrics.circuit("doku", "open")
+    metrics.circuit("doku", state)
+    assert value(metrics, "paraf_circuit_state", route="doku") == number
+    assert value(metrics, "paraf_circuit_state", route="klikoo") == 0
 
 
 def test_token_calls(metrics: Metrics) -> None:

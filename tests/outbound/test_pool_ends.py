@@ -1,0 +1,203 @@
+"""A connection that ends around the very moment in which it is used: nothing is lost that need not be."""
+
+import asyncio
+
+import pytest
+from byhand import by_hand, wait_until_it_is_here
+from rawpeer import CLOSE, RESET, RawPeer, ok
+from sending import opened
+
+from proxy.errors import ProxyError
+from proxy.outbound import pool as pool_module
+from proxy.outbound.pool import CleanPool
+
+METHODS = ["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "POST", "PATCH"]
+OWN = ok(b"own")
+
+
+async def refusal(sender, method, url):
+    with pytest.raises(ProxyError) as raised:
+        await sender.fetch(method, url, body=b"x" * 100)
+    assert sender.attempt.sent == raised.value.sent
+    return raised.value.code, raised.value.sent
+
+
+async def warm(sender, peer):
+    """One answered request, after which the connection lies in the pool."""
+    first = asyncio.create_task(sender.fetch("GET", f"{peer.url}/"))
+    await peer.accept()
+    await peer.answer(OWN)
+    assert await first == (200, b"own")
+
+
+def between_look_and_write(monkeypatch, end):
+    """`end()` in the moment after the last of the two looks that are taken at the socket of a kept connection."""
+    look, left = pool_module.is_silent, [None, end]
+
+    def looked(fileno, *events):
+        silent = look(fileno, *events)
+        if act := left.pop(0):
+            act()
+            wait_until_it_is_here(fileno)
+        return silent
+
+    monkeypatch.setattr(pool_module, "is_silent", looked)
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_a_reset_between_the_last_look_and_the_write_leaves_the_request_unsent(monkeypatch, wires, method):
+    """The kernel takes not a byte then, so it may be sent again."""
+    with by_hand(wires.server) as peer:
+        async with opened(tls=wires.client) as sender:
+            await warm(sender, peer)
+            between_look_and_write(monkeypatch, peer.rst)
+            assert await refusal(sender, method, f"{peer.url}/") == ("upstream_unreachable", "no")
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_an_end_between_the_last_look_and_the_write_is_told_as_it_is(monkeypatch, wires, method):
+    """The bytes are under way, and whoever has closed one direction may still read the other."""
+    with by_hand(wires.server) as peer:
+        async with opened(tls=wires.client) as sender:
+            await warm(sender, peer)
+            between_look_and_write(monkeypatch, peer.fin)
+            assert await refusal(sender, method, f"{peer.url}/") == ("upstream_protocol", "maybe")
+        assert peer.unread() != b""
+        assert peer.connections == 1
+
+
+@pytest.mark.parametrize("end", ["fin", "rst"])
+async def test_an_end_that_the_loop_has_not_come_to_read_yet(wires, end):
+    """The first connection is found dead before a byte is written, the request goes over the second."""
+    with by_hand(wires.server) as peer:
+        async with opened(tls=wires.client) as sender:
+            await warm(sender, peer)
+            ((wire, _),) = next(iter(sender.transport._session.connector._conns.values()))
+            fileno = wire.transport.get_extra_info("socket").fileno()
+            getattr(peer, end)()
+            wait_until_it_is_here(fileno)
+            second = asyncio.create_task(sender.fetch("POST", f"{peer.url}/", body=b"x"))
+            await peer.accept()
+            await peer.answer(OWN)
+            assert await second == (200, b"own")
+            assert peer.connections == 2
+
+
+@pytest.mark.parametrize("end", ["fin", "rst"])
+async def test_a_fresh_connection_that_ended_before_the_request_is_not_written_to(monkeypatch, wires, end):
+    create = CleanPool._create_connection
+    with by_hand(wires.server) as peer:
+
+        async def ended_at_once(self, *args):
+            made = await create(self, *args)
+            await accepted
+            fileno = made.transport.get_extra_info("socket").fileno()
+            getattr(peer, end)()
+            wait_until_it_is_here(fileno)
+            return made
+
+        monkeypatch.setattr(CleanPool, "_create_connection", ended_at_once)
+        async with opened(tls=wires.client) as sender:
+            accepted = asyncio.create_task(peer.accept())
+            assert await refusal(sender, "POST", f"{peer.url}/") == ("upstream_unreachable", "no")
+
+
+async def test_a_fresh_connection_on_which_the_provider_speaks_first_is_not_written_to(monkeypatch):
+    """Its words would be taken for the answer. Below TLS they cannot be told from session tickets."""
+    create = CleanPool._create_connection
+    with by_hand() as peer:
+
+        async def spoke_at_once(self, *args):
+            made = await create(self, *args)
+            await accepted
+            peer.say(ok(b"forged"))
+            wait_until_it_is_here(made.transport.get_extra_info("socket").fileno())
+            return made
+
+        monkeypatch.setattr(CleanPool, "_create_connection", spoke_at_once)
+        async with opened() as sender:
+            accepted = asyncio.create_task(peer.accept())
+            assert await refusal(sender, "POST", f"{peer.url}/") == ("upstream_unreachable", "no")
+
+
+async def used(sender, peer):
+    """Which connections of the peer a request goes over."""
+    await sender.fetch("POST", f"{peer.url}/")
+    return peer.requests[-1].connection
+
+
+async def test_the_connection_that_was_idle_least_is_used_first(sender):
+    """The others grow old and are closed by us, not by the provider."""
+    gates = [asyncio.Event() for _ in range(3)]
+    script = iter(gates)
+    async with RawPeer(lambda request: [next(script), OWN] if request.target == b"/held" else OWN) as peer:
+        held = [asyncio.create_task(sender.fetch("GET", f"{peer.url}/held")) for _ in gates]
+        await peer.until(lambda peer: len(peer.requests) == 3)
+        for number in (1, 2, 0):
+            gates[number].set()
+            await asyncio.sleep(0.02)
+        await asyncio.gather(*held)
+        last = peer.requests[0].connection
+        assert [await used(sender, peer) for _ in range(4)] == [last] * 4
+
+
+@pytest.mark.parametrize("ending", [CLOSE, RESET])
+async def test_a_provider_that_ends_connections_after_every_answer_loses_one_request_at_most(sender, ending):
+    """It does not announce it. From then on nothing is written into a connection that is about to end."""
+    async with RawPeer(lambda request: [OWN, 0.003, ending]) as peer:
+        errors = []
+        for number in range(30):
+            try:
+                await sender.fetch("POST", f"{peer.url}/{number}")
+            except ProxyError as error:
+                errors.append((error.code, error.sent))
+        assert errors in ([], [("upstream_protocol", "maybe")])
+        assert len({request.target for request in peer.requests}) == len(peer.requests) >= 29
+
+
+async def test_words_on_an_idle_connection_end_the_trust_in_the_others(sender):
+    release = asyncio.Event()
+    async with RawPeer(lambda request: [release, OWN]) as peer:
+        calls = [asyncio.create_task(sender.fetch("GET", f"{peer.url}/")) for _ in range(2)]
+        await peer.until(lambda peer: len(peer.requests) == 2)
+        release.set()
+        await asyncio.gather(*calls)
+        peer.writers[0].write(ok(b"forged"))
+        await peer.until(lambda peer: peer.hangups == 1)
+        assert await used(sender, peer) == 2
+        await peer.until(lambda peer: peer.hangups == 2)
+
+
+async def test_origins_are_trusted_each_for_itself(sender):
+    async with RawPeer(lambda request: [OWN, 0.01, CLOSE]) as rude, RawPeer(lambda request: OWN) as peer:
+        await sender.fetch("GET", f"{rude.url}/")
+        await sender.fetch("GET", f"{peer.url}/")
+        await asyncio.sleep(0.03)
+        assert await used(sender, peer) == 0
+
+
+@pytest.mark.parametrize(("header", "connections"), [("timeout=1", 2), ("timeout=1, max=9", 2), ("timeout=60", 1)])
+async def test_a_keep_alive_header_is_believed(sender, header, connections):
+    async with RawPeer(lambda request: ok(b"own", f"Keep-Alive: {header}")) as peer:
+        await sender.fetch("GET", f"{peer.url}/")
+        await sender.fetch("GET", f"{peer.url}/")
+        assert peer.connections == connections
+
+
+async def test_nothing_is_kept_when_keeping_is_off():
+    async with opened(keep=0) as sender, RawPeer(lambda request: OWN) as peer:
+        for number in range(3):
+            assert await used(sender, peer) == number
+        await peer.until(lambda peer: peer.hangups == 3)
+
+
+async def test_what_we_close_ourselves_says_nothing_of_the_provider():
+    """Not an answer given up, a call cancelled, or an idle time that is over."""
+    script = iter([OWN[:-1], OWN, OWN, OWN])
+    async with opened(keep=0.05) as sender, RawPeer(lambda request: next(script)) as peer:
+        reply = await sender.send("GET", f"{peer.url}/")
+        await reply.close()
+        await sender.fetch("GET", f"{peer.url}/")
+        await peer.until(lambda peer: peer.hangups == 2)
+        connection = await used(sender, peer)
+        assert await used(sender, peer) == connection
