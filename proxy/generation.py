@@ -30,9 +30,15 @@ from proxy.signing.profile import Profile
 from proxy.signing.refusal import Refusals
 from proxy.signing.signer import Signer
 from proxy.source import Path
+from proxy.storeforms import MEMORY
+from proxy.storekeys import AccessReader, StoreAccess, own_secret
 
 MIN_GAP: Final = 1.0
 MIN_GAP_EXCLUSIVE: Final = 5.0
+ALONE: Final = (
+    "the provider lets this client have one live token, and with store: memory a second process that fetches ends the "
+    "first one's: if there will ever be two, give them one store (file:///DIRECTORY on a host, redis://HOST elsewhere)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +64,17 @@ class Generation:
     """By route name, in the order of the file."""
     findings: tuple[Finding, ...]
     """Warnings."""
+    store: StoreAccess
+    own_secrets: Mapping[tuple[str, ...], Secret] = field(repr=False)
+    """By identity of the account."""
 
     def fetcher(self, account: Account) -> Lane:
         """The lane that fetches an account's token: its first."""
         return next(lane for lane in self.lanes.values() if lane.account.identity == account.identity and lane.exchange)
+
+    def store_secrets(self, account: Account) -> tuple[Secret, ...]:
+        """What the account's records in a store are encrypted with, the newest first."""
+        return (*self.store.keys, self.own_secrets[account.identity])
 
     @property
     def accounts(self) -> tuple[Account, ...]:
@@ -82,6 +95,7 @@ class _Builder:
         self._environ, self._folder = environ, folder
         self._findings: list[Finding] = []
         self._first: dict[tuple[str, ...], tuple[Account, Mapping[str, Secret]]] = {}
+        self._own_secrets: dict[tuple[str, ...], Secret] = {}
 
     def build(self) -> Generation:
         profiles = {route.name: self._profile(route) for route in self._settings.routes}
@@ -92,16 +106,24 @@ class _Builder:
             lane = self._lane(route, profile, hosts[route.name]) if profile else None
             if lane:
                 lanes[route.name] = lane
+        store = self._store()
         if any(finding.severity == "error" for finding in self._findings):
             raise ConfigError(sorted(self._findings))
         table = RouteTable((lane.route for lane in lanes.values()), self._settings.allowed_hosts)
-        return Generation(table, lanes, tuple(sorted(self._findings)))
+        return Generation(table, lanes, tuple(sorted(self._findings)), store, self._own_secrets)
+
+    def _store(self) -> StoreAccess:
+        reader = AccessReader(self._settings, self._keyring, self._environ, self._folder)
+        store = reader.read()
+        self._findings += reader.findings
+        return store
 
     def _find(self, route: RouteSettings, path: Path, message: str, *, key: bool = False) -> None:
         self._findings.append(self._settings.source.finding(("routes", route.name, *path), message, key=key))
 
     def _warn(self, route: RouteSettings, path: Path, message: str) -> None:
-        self._findings.append(self._settings.source.finding(("routes", route.name, *path), message, "warning"))
+        found = self._settings.source.finding(("routes", route.name, *path), message, "warning", key=not path)
+        self._findings.append(found)
 
     def _profile(self, route: RouteSettings) -> Profile | None:
         try:
@@ -124,6 +146,8 @@ class _Builder:
         base, token_base = bases
         binding = bind(profile, switches, {name: secret.reveal().encode() for name, secret in texts.items()})
         exchange = Exchange(binding, profile.token, token_base) if profile.token and _wants_token(binding) else None
+        account = self._account(route, profile, exchange, texts)
+        self._own_secrets.setdefault(account.identity, own_secret(texts, keys))
         addressed = Route(route.name, route.prefix, hosts, base, route.allow, route.limits, route.timeouts)
         return Lane(
             route=addressed,
@@ -131,7 +155,7 @@ class _Builder:
             binding=binding,
             signer=Signer(binding, base),
             refusals=Refusals(profile),
-            account=self._account(route, profile, exchange, texts),
+            account=account,
             exchange=exchange,
             keys=keys,
             gate=Gate(route.limits.concurrency, route.limits.queue, route.timeouts.total),
@@ -188,7 +212,7 @@ class _Builder:
 
     def _credentials(
         self, route: RouteSettings, profile: Profile, switches: Mapping[str, Any]
-    ) -> tuple[dict[str, Secret], PrivateKeys | None]:
+    ) -> tuple[dict[str, Secret], dict[str, RSAPrivateKey] | None]:
         """Texts and parsed keys; None for the keys when something is missing."""
         needed = needed_credentials(profile, switches)
         for name in sorted(set(route.credentials) - set(profile.credentials)):
@@ -253,6 +277,8 @@ class _Builder:
         )
         if exchange is None:
             return account
+        if account.identity not in self._first and exclusive and self._settings.store == MEMORY:
+            self._warn(route, (), ALONE)
         first, secrets = self._first.setdefault(account.identity, (account, texts))
         if any(secrets.get(name, secret) != secret for name, secret in texts.items()):
             self._find(route, ("credentials",), f"other secrets than in route {first.name}, which has the same account")

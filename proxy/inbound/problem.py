@@ -27,6 +27,7 @@ PROXY_ERRORS: Final = {
     "upstream_tls": "tls_protocol_error",
     "upstream_protocol": "http_protocol_error",
     "overloaded": "connection_limit_reached",
+    "store_unavailable": "proxy_internal_error",
     "shutting_down": "proxy_internal_response",
     "upstream_timeout": "http_response_timeout",
 }
