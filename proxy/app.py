@@ -5,6 +5,7 @@ import errno
 import math
 import os
 import random
+import secrets
 import signal
 import socket
 import ssl
@@ -30,10 +31,11 @@ from proxy.outbound.session import SessionTransport
 from proxy.outbound.transport import Transport
 from proxy.pipeline import Pipeline
 from proxy.settings import Settings
-from proxy.stores.memory import MemoryStore
+from proxy.stores.opening import opened
 from proxy.telemetry.labels import CircuitState
 from proxy.telemetry.logs import RequestLog, configure, silence_aiohttp
 from proxy.telemetry.metrics import Metrics
+from proxy.telemetry.news import StoreNews, TokenNews
 from proxy.telemetry.story import Story
 from proxy.tokens import Tokens
 
@@ -76,7 +78,14 @@ class App:
         self.logger = configure(settings.log.level, settings.log.format, log, self._clock)
         python = sys.version.split()[0]
         accounts = [account.name for account in generation.accounts]
-        self.metrics = Metrics(list(generation.lanes), accounts, version=__version__, python=python, clock=self._clock)
+        self.metrics = Metrics(
+            list(generation.lanes),
+            accounts,
+            store=settings.store.kind,
+            version=__version__,
+            python=python,
+            clock=self._clock,
+        )
         self._lines = RequestLog(self.logger)
         self.state: State = "starting"
         self.addresses: list[str] = []
@@ -88,10 +97,7 @@ class App:
         silence_aiohttp(self.logger)
         async with AsyncExitStack() as stack:
             outside = await stack.enter_async_context(Outside.of(self._generation, self._clock))
-            tokens = Tokens(
-                MemoryStore(self._clock.monotonic), outside.fetch, self._clock, jitter=random.random, watch=self.metrics
-            )
-            stack.push_async_callback(tokens.close)
+            tokens = await self._tokens(stack, outside)
             await self._start_admin(stack)
             await self._start_inbound(stack, self._pipeline(outside, tokens))
             self.metrics.loaded()
@@ -100,6 +106,23 @@ class App:
             yield self
             self.state = "stopping"
             self.logger.info("stopping")
+
+    async def _tokens(self, stack: AsyncExitStack, outside: Outside) -> Tokens:
+        """Closed before its store, and that before the connections to providers."""
+        generation, news = self._generation, StoreNews(self._settings.store.kind, self.metrics, self.logger)
+        store = await stack.enter_async_context(
+            opened(self._settings.store, generation.store.login, generation.store_secrets, self._clock, news)
+        )
+        tokens = Tokens(
+            store,
+            outside.fetch,
+            self._clock,
+            owner=f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}",
+            jitter=random.random,
+            watch=TokenNews(self.metrics, self.logger),
+        )
+        stack.push_async_callback(tokens.close)
+        return tokens
 
     def _pipeline(self, outside: Outside, tokens: Tokens) -> Pipeline:
         lanes, table = self._generation.lanes, self._generation.table

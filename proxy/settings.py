@@ -30,11 +30,13 @@ from proxy.references import (
     Inline,
     Reference,
     ReferenceShape,
+    client_id,
     inline,
     path_of_file,
 )
-from proxy.shape import BAD, Choice, Flag, Key, Listing, Only, OrOff, Parsed, Record, Table, Text, Whole
+from proxy.shape import BAD, Choice, Either, Flag, Key, Listing, Only, OrOff, Parsed, Record, Table, Text, Whole
 from proxy.source import Report, Scalar, Source, parse
+from proxy.storeforms import MEMORY, StoreForm, parse_redis, parse_store, redis_form
 from proxy.switches import SWITCHES
 
 __all__ = [
@@ -136,7 +138,7 @@ class RouteSettings:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """A whole file. `admin` is None when it is off; `profiles` are folders as written."""
+    """A whole file. `admin` is None when it is off; `profiles` are folders as written; `store_key`: newest first."""
 
     listen: tuple[Listen, ...]
     admin: Listen | None
@@ -148,11 +150,12 @@ class Settings:
     routes: tuple[RouteSettings, ...]
     source: Source
     version: int = 1
-    store: str = "memory"
+    store: StoreForm = MEMORY
+    store_key: tuple[Reference, ...] = ()
     workers: int = 1
 
 
-LATER: Final = frozenset("control control_token store_key trace ca".split())
+LATER: Final = frozenset("control control_token trace ca".split())
 LATER_IN_ROUTE: Final = frozenset(
     "mode intercept token_standin caller_token refusals allow_private egress_proxy pool".split()
 )
@@ -216,6 +219,26 @@ INLINE_SECRET: Final = ReferenceShape(inline, ReferenceShape(inline))
 CA: Final = ReferenceShape(path_of_file)
 
 
+def _store(secret: ReferenceShape) -> Either:
+    secret = replace(secret, passphrase=None)
+    return Either(
+        Parsed(parse_store, "memory, file:///DIRECTORY, redis://HOST/0, rediss://HOST/0 or unix:///PATH"),
+        Record(
+            {
+                "url": Key(
+                    Parsed(parse_redis, "redis://HOST:6379/0, rediss://HOST:6379/0 or unix:///PATH"),
+                    "where Redis is",
+                    required=True,
+                ),
+                "username": Key(replace(secret, literal=client_id), "of Redis' access list"),
+                "password": Key(secret, "what Redis asks for"),
+                "ca": Key(CA, "PEM file of authorities to trust for rediss:// instead of the system's"),
+            },
+            redis_form,
+        ),
+    )
+
+
 def _route(secret: ReferenceShape) -> Record:
     return Record(
         {
@@ -258,7 +281,12 @@ def _file(secret: ReferenceShape) -> Record:
                 "probes and metrics",
                 parse_listen(DEFAULT_ADDRESSES["admin"]),
             ),
-            "store": Key(Only("memory", r"file://.*|rediss?://.*|unix:.*"), "where tokens are kept", "memory"),
+            "store": Key(_store(secret), "where tokens are kept", MEMORY),
+            "store_key": Key(
+                Listing(replace(secret, passphrase=None), single=True, least=1),
+                "what kept tokens are encrypted with, the newest first; default: the account's own secret",
+                (),
+            ),
             "workers": Key(Only(1, r"[1-9][0-9]*"), "processes", 1),
             "log": Key(LOG, "what is logged, and how", LogSettings()),
             "allowed_hosts": Key(HOSTS, "further names that a loopback listener answers to", ()),

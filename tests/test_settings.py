@@ -30,6 +30,7 @@ from proxy.settings import (
     setting_paths,
 )
 from proxy.source import Mapping, Node, Scalar, Sequence, parse
+from proxy.storeforms import MEMORY, FileForm, RedisForm
 from proxy.switches import SWITCHES
 
 EXAMPLE = (Path(__file__).parent.parent / "config" / "paraf.yaml").read_text()
@@ -64,7 +65,7 @@ def test_defaults() -> None:
     assert settings.log == LogSettings("info", "auto")
     assert settings.drain == Drain(0.0, 25.0)
     assert (settings.allowed_hosts, settings.profiles, settings.strict_permissions) == ((), (), False)
-    assert (settings.version, settings.store, settings.workers) == (1, "memory", 1)
+    assert (settings.version, settings.store, settings.workers) == (1, MEMORY, 1)
     assert settings.source.file == "paraf.yaml"
     assert (route.name, route.provider, route.environment, route.prefix) == ("doku", "doku", "sandbox", "/doku")
     assert (route.hosts, route.upstream, route.token_upstream, route.tls_ca) == (None, None, None, None)
@@ -137,6 +138,37 @@ def test_what_guards_a_provider_can_be_switched_off() -> None:
     assert (route.limits, route.circuit) == (Limits(concurrency=math.inf, queue=0), Circuit(faults=math.inf))
 
 
+@pytest.mark.parametrize(
+    ("line", "store"),
+    [
+        ("store: memory", MEMORY),
+        ("store: file:///var/lib/paraf/", FileForm("/var/lib/paraf")),
+        ("store: redis://redis", RedisForm("redis")),
+        ("store: rediss://[::1]:7000/3", RedisForm("::1", 7000, database=3, tls=True)),
+        ("store: unix:///run/redis.sock", RedisForm(socket="/run/redis.sock")),
+        ("store: {url: 'redis://h/1', password: {env: P}}", RedisForm("h", database=1, password=EnvReference("P"))),
+        (
+            "store: {url: 'rediss://h', username: paraf, password: {file: p}, ca: ca.pem}",
+            RedisForm(
+                "h",
+                tls=True,
+                username=Inline(Secret("paraf")),
+                password=FileReference("p"),
+                ca=FileReference("ca.pem"),
+            ),
+        ),
+    ],
+)
+def test_stores(line: str, store: object) -> None:
+    assert read(f"{line}\n{MINIMAL}").store == store
+
+
+def test_the_key_of_the_store_is_one_or_several_the_newest_first() -> None:
+    assert read(f"store_key: {{env: K}}\n{MINIMAL}").store_key == (EnvReference("K"),)
+    several = read(f"store_key: [{{file: new}}, {{file: old}}]\n{MINIMAL}").store_key
+    assert several == (FileReference("new"), FileReference("old"))
+
+
 @pytest.mark.parametrize("text", ["00012345", "NO", "12:30", "1e5", "true", "0x10"])
 def test_a_client_id_stays_what_was_written(text: str) -> None:
     (route,) = read(MINIMAL.replace("BRN-1", text)).routes
@@ -193,8 +225,29 @@ def test_five_mistakes_are_five_findings_each_at_its_place() -> None:
     [
         ("version: 2", "1:10: version: unknown value; known: 1"),
         ("lisen: 127.0.0.1:1", "1:1: lisen: unknown key (did you mean listen?)"),
-        ("store: file:///var/lib/paraf", "1:8: store: not in this version; known: memory"),
-        ("store: rediss://h", "1:8: store: not in this version; known: memory"),
+        ("store: disk",
+         ("1:8: store: must be memory, file:///DIRECTORY, redis://HOST:6379/0, rediss://HOST:6379/0 "
+          "or unix:///PATH")),
+        ("store: file://tokens",
+         "1:8: store: must be the full path of a directory after file://, as in file:///var/lib/paraf"),
+        ("store: redis://u:hunter2@h",
+         "1:8: store: must not hold a user or password: write store: {url: ..., password: {env: NAME}}"),
+        ("store: {password: {env: P}}", "1:8: store: url is missing: where Redis is"),
+        ("store: {url: memory}",
+         "1:14: store.url: must be redis://HOST:6379/0, rediss://HOST:6379/0 or unix:///PATH, with no more in it"),
+        ("store: {url: 'redis://h', password: hunter2}",
+         ("1:37: store.password: a secret stands in the file: use {env: NAME} or {file: PATH}, "
+          "or start with --allow-inline-secrets")),
+        ("store: {url: 'redis://h', username: paraf}",
+         "1:8: store: username stands without password: Redis wants both"),
+        ("store: {url: 'redis://h', ca: ca.pem}",
+         "1:8: store: ca is for rediss:// alone: nothing else checks a certificate"),
+        ("store: {url: 'redis://h', pasword: {env: P}}",
+         "1:27: store.pasword: unknown key (did you mean password?)"),
+        ("store_key: hunter2",
+         ("1:12: store_key: a secret stands in the file: use {env: NAME} or {file: PATH}, "
+          "or start with --allow-inline-secrets")),
+        ("store_key: []", "1:12: store_key: is empty: needs at least one entry"),
         ("workers: 4", "1:10: workers: not in this version; known: 1"),
         ("workers: -1", "1:10: workers: unknown value; known: 1"),
         ("log: {level: INFO}", "1:14: log.level: unknown value (did you mean info?)"),
@@ -387,11 +440,12 @@ def test_the_schema_is_json_and_closed_everywhere() -> None:
 
 def test_later_keys_are_no_part_of_the_schema() -> None:
     names = {path.rpartition(".")[2] for path in setting_paths()}
-    assert names.isdisjoint({"control", "control_token", "store_key", "trace", "mode", "intercept", "pool", "sni"})
+    assert names.isdisjoint({"control", "control_token", "trace", "mode", "intercept", "pool", "sni"})
 
 
 def test_setting_paths_are_dotted() -> None:
     paths = setting_paths()
+    assert {"store", "store.url", "store.password", "store_key"} <= set(paths)
     assert {"version", "drain.timeout", "routes.*.limits.body", "routes.*.tls.ca", "routes.*.circuit.faults"} <= set(
         paths
     )

@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from proxy.model import Account, Clock, Token
+from proxy.storeforms import StoreKind
 from proxy.telemetry.labels import (
     ATTEMPT_REASONS,
     CIRCUIT_STATES,
@@ -72,10 +73,23 @@ FAMILIES: Final = {
     ),
     "paraf_token_fetch_total": Family("counter", ("account", "result"), "Token calls, by how they ended."),
     "paraf_token_expiry_timestamp_seconds": Family(
-        "gauge", ("account",), "Unix time at which the newest token ends, as the provider said it."
+        "gauge", ("account",), "Unix time at which the token in use ends, as the provider said it."
     ),
     "paraf_token_last_success_timestamp_seconds": Family(
         "gauge", ("account",), "Unix time of the newest token call that gave a token."
+    ),
+    "paraf_token_conflicts_total": Family(
+        "counter",
+        ("account",),
+        "Tokens refused in the first half of their life right after another was: somebody else fetches too.",
+    ),
+    "paraf_store_errors_total": Family(
+        "counter", ("store",), "Times that the store of tokens gave no answer, or an error."
+    ),
+    "paraf_store_unreadable_total": Family(
+        "counter",
+        ("store",),
+        "Records of the store that were passed over: of another key or version, or damaged.",
     ),
     "paraf_config_last_reload_success_timestamp_seconds": Family(
         "gauge", (), "Unix time at which the running configuration was loaded."
@@ -159,10 +173,17 @@ class _Durations:
 
 
 class Metrics(Collector):
-    """`routes` and `accounts` are the names in the configuration. It is the TokenWatch of `proxy.tokens` too."""
+    """`routes` and `accounts` are the names in the configuration, `store` is the kind of store."""
 
     def __init__(
-        self, routes: Sequence[str], accounts: Sequence[str], *, version: str, python: str, clock: Clock
+        self,
+        routes: Sequence[str],
+        accounts: Sequence[str],
+        *,
+        store: StoreKind,
+        version: str,
+        python: str,
+        clock: Clock,
     ) -> None:
         self._clock = clock
         self._routes = frozenset(routes)
@@ -178,6 +199,9 @@ class Metrics(Collector):
         self._fetches = _Numbers("paraf_token_fetch_total", product(accounts, FETCH_RESULTS))
         self._expiries = _Numbers("paraf_token_expiry_timestamp_seconds", product(accounts))
         self._successes = _Numbers("paraf_token_last_success_timestamp_seconds", product(accounts))
+        self._conflicts = _Numbers("paraf_token_conflicts_total", product(accounts))
+        self._store_errors = _Numbers("paraf_store_errors_total", [(store,)])
+        self._store_unreadable = _Numbers("paraf_store_unreadable_total", [(store,)])
         self._loaded = _Numbers("paraf_config_last_reload_success_timestamp_seconds", [()])
         self._build = _Numbers("paraf_build_info")
         self._build[version, python] = 1
@@ -208,8 +232,20 @@ class Metrics(Collector):
     def fetched(self, account: Account, result: FetchResult, token: Token | None) -> None:
         self._fetches[account.name, result] += 1
         if token is not None:
-            self._expiries[(account.name,)] = token.expires_at_ms / 1000
             self._successes[(account.name,)] = self._clock.now_ms() / 1000
+
+    def kept(self, account: Account, token: Token) -> None:
+        """Fetched by this process or by another: it is what requests are signed with from now on."""
+        self._expiries[(account.name,)] = token.expires_at_ms / 1000
+
+    def conflict(self, account: Account) -> None:
+        self._conflicts[(account.name,)] += 1
+
+    def store_failed(self, store: StoreKind) -> None:
+        self._store_errors[(store,)] += 1
+
+    def store_unreadable(self, store: StoreKind) -> None:
+        self._store_unreadable[(store,)] += 1
 
     def loaded(self) -> None:
         """A configuration was read without fault and runs from now on."""
@@ -226,6 +262,9 @@ class Metrics(Collector):
         yield self._fetches.family()
         yield self._expiries.family()
         yield self._successes.family()
+        yield self._conflicts.family()
+        yield self._store_errors.family()
+        yield self._store_unreadable.family()
         yield self._loaded.family()
         yield self._build.family()
 
