@@ -1,11 +1,10 @@
 """A profile bound to one account's credentials: all that is known at load is filled in once."""
 
 import base64
-import binascii
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from proxy.headers import fold
 from proxy.signing.profile import Choose, CredentialKind, Let, Profile, Scheme, Signature
@@ -98,19 +97,30 @@ def _with_string_and_key(scheme: Scheme, switches: Mapping[str, Any]) -> Scheme:
     return replace(scheme, signatures=(replace(first, **own), *rest))
 
 
+def _from_base64(text: str) -> bytes:
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except ValueError:
+        raise ValueError("is not base64") from None
+
+
+def _from_hex(text: str) -> bytes:
+    digits = "".join(text.split())
+    if not re.fullmatch(r"(?:[0-9A-Fa-f]{2})+", digits):
+        raise ValueError("is not hex")
+    return bytes.fromhex(digits)
+
+
+_BYTES_OF: Final[dict[CredentialKind, Callable[[str], bytes]]] = {
+    "text": str.encode,
+    "base64": _from_base64,
+    "hex": _from_hex,
+}
+
+
 def credential_bytes(kind: CredentialKind, text: str) -> bytes:
-    """A credential as templates fill it in: what is given as base64 or hex stands for its bytes. Raises ValueError."""
-    if kind == "base64":
-        try:
-            return base64.b64decode("".join(text.split()), validate=True)
-        except (binascii.Error, ValueError):
-            raise ValueError("is not base64") from None
-    if kind == "hex":
-        digits = "".join(text.split())
-        if not re.fullmatch(r"(?:[0-9A-Fa-f]{2})+", digits):
-            raise ValueError("is not hex")
-        return bytes.fromhex(digits)
-    return text.encode()
+    """What templates fill in for a credential of any kind but `pem`. Raises ValueError."""
+    return _BYTES_OF[kind](text)
 
 
 def bind(profile: Profile, switches: Mapping[str, Any], credentials: Mapping[str, bytes]) -> Binding:

@@ -58,7 +58,8 @@ def raw_names(profile: Profile) -> set[str]:
     rows = [(name, template) for name, template in profile.constants.items()]
     rows += [(name, template) for name, let in profile.let.items() for _, template in let_rows(let)]
     for name, template in rows:
-        raw |= set() if template.is_line(raw) else {name}
+        if not template.is_line(raw):
+            raw.add(name)
     return raw
 
 
