@@ -27,7 +27,7 @@ from proxy.inbound.admin import AdminServer, State
 from proxy.inbound.server import InboundServer
 from proxy.inbound.ways import match
 from proxy.model import Clock, InboundRequest
-from proxy.outbound.session import SessionTransport
+from proxy.outbound.session import SessionTransport, verified_tls
 from proxy.outbound.transport import Transport
 from proxy.pipeline import Pipeline
 from proxy.settings import Settings
@@ -43,9 +43,9 @@ POOL_SPARE: Final = 8
 """Connections beside a route's concurrency, for token calls."""
 
 
-def transport_for(lane: Lane) -> Transport:
-    """A pool of the route's own: routes share no connection."""
-    tls = ssl.create_default_context(cadata=lane.tls_ca) if lane.tls_ca else None
+def transport_for(lane: Lane, system: ssl.SSLContext | None = None) -> Transport:
+    """A pool of the route's own: routes share no connection. `system`: a context that trusts the system's roots."""
+    tls = ssl.create_default_context(cadata=lane.tls_ca) if lane.tls_ca else system
     concurrency = lane.route.limits.concurrency
     return SessionTransport(tls=tls, connections=0 if math.isinf(concurrency) else int(concurrency) + POOL_SPARE)
 
@@ -60,7 +60,8 @@ class Outside:
     @classmethod
     @asynccontextmanager
     async def of(cls, generation: Generation, clock: Clock) -> AsyncIterator["Outside"]:
-        transports = {name: transport_for(lane) for name, lane in generation.lanes.items()}
+        system = verified_tls()  # once: the roots take 60 ms to read (measured)
+        transports = {name: transport_for(lane, system) for name, lane in generation.lanes.items()}
         try:
             yield cls(transports, TokenFetch(lambda: generation, transports, clock))
         finally:
