@@ -271,3 +271,16 @@ def test_sandbox_hands_out_a_configuration_that_serves(tmp_path):
         finally:
             sandbox.send_signal(signal.SIGINT)
             assert sandbox.wait(10) == 130
+
+
+def test_sandbox_says_what_is_wrong_in_a_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    few = ("--provider", "netzme")
+    for arguments, code in (
+        (("--listen", "nonsense"), 2),
+        (("--listen", "192.0.2.1:0"), 1),
+        (("--listen", "127.0.0.1:0", "--write", str(tmp_path / "file" / "below")), 1),
+    ):
+        done = paraf("sandbox", *few, *arguments)
+        assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
+        assert done.stderr.strip()

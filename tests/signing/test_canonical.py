@@ -262,7 +262,7 @@ def cost(form, body):
 @pytest.mark.parametrize("piece", HOSTILE.values(), ids=HOSTILE.keys())
 def test_hostile_bodies_cost_linear_time(form, start, piece):
     """Four times the size may cost four times the time; sixteen times would be the square."""
-    short, long = (start + piece * (size // len(piece)) for size in (1 << 14, 1 << 16))
+    short, long = (start + piece * (size // len(piece)) for size in (1 << 16, 1 << 18))
     assert cost(form, long) < 11 * cost(form, short)
 
 
@@ -274,8 +274,9 @@ def test_hostile_bodies_cost_linear_time(form, start, piece):
         lambda n: b"{" + b",".join(b'"k%d" : %d' % (n - i, i) for i in range(n)) + b"}",
         lambda n: b"{" + b",".join([b'"same":{}'] * n) + b"}",
         lambda n: b'["' + b'\\\\\\" ' * n + b'"]',
-        lambda n: b"[" * n + b"]" * n,
-        lambda n: b'{"a":[' * n + b"]}" * n,
+        # Deeper than any interpreter's recursion goes, so that both sizes are read without it.
+        lambda n: b"[" * (14 * n) + b"]" * (14 * n),
+        lambda n: b'{"a":[' * (7 * n) + b"]}" * (7 * n),
     ],
 )
 def test_large_bodies_cost_linear_time(form, large):
