@@ -53,13 +53,20 @@ class CleanPool(aiohttp.TCPConnector):
 class Wire(ResponseHandler):
     """One connection to a provider.
 
-    `_rested`: seconds that it was idle before its present use, while not a byte of the answer has come.
+    `_rested`: seconds that it was idle before its present use, while not a byte of the answer has come. `_below`: the
+    transport that has the socket; that of TLS stands on it and hides its buffer and its end.
     """
 
     _trust: Trust | None = None
     _idle_since: float | None = None
     _rested: float | None = None
     _promised = float("inf")
+    _below: "asyncio.Transport"
+
+    def connection_made(self, transport: "asyncio.BaseTransport") -> None:
+        super().connection_made(transport)
+        tls = getattr(transport, "_ssl_protocol", None)
+        self._below = cast("asyncio.Transport", transport if tls is None else tls._transport)  # noqa: SLF001
 
     def rests(self, trust: Trust) -> None:
         self._trust, self._idle_since = trust, self._loop.time()
@@ -96,7 +103,7 @@ class Wire(ResponseHandler):
         woken. (What lies unread on a fresh one below TLS are session tickets.) An end that comes after the look shows
         only by there being no answer; after a reset the kernel refuses the bytes, and the transport closes at once.
         """
-        fresh_tls = self._rested is None and self._below() is not self.transport
+        fresh_tls = self._rested is None and self._below is not self.transport
         if self._is_open() and is_silent(self._fileno(), _ENDED if fresh_tls else _ENDED | select.POLLIN):
             cast("asyncio.Transport", self.transport).write(data)
             if not self._is_closing():
@@ -149,20 +156,17 @@ class Wire(ResponseHandler):
         if self._payload is not None and not self._payload.is_eof():
             self._payload.set_exception(aiohttp.ClientPayloadError())
 
-    def _below(self) -> "asyncio.Transport | None":
-        """The transport that has the socket. That of TLS stands on it and hides its buffer and its end."""
-        tls = getattr(self.transport, "_ssl_protocol", None)
-        return self.transport if tls is None else cast("asyncio.Transport | None", tls._transport)  # noqa: SLF001
-
     def _is_open(self) -> bool:
         return not self._is_closing() and not self.should_close
 
     def _is_closing(self) -> bool:
-        return any(each is None or each.is_closing() for each in (self.transport, self._below()))
+        return self.transport is None or self.transport.is_closing() or self._below.is_closing()
 
     def _unsent(self) -> int:
         """Bytes in this process."""
-        return sum(each.get_write_buffer_size() for each in {self.transport, self._below()} if each is not None)
+        if self.transport is None:
+            return 0
+        return self.transport.get_write_buffer_size() + self._below.get_write_buffer_size()
 
     def _fileno(self) -> int:
         return int(cast("asyncio.Transport", self.transport).get_extra_info("socket").fileno())

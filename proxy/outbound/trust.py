@@ -8,10 +8,12 @@ import math
 import re
 from typing import Final
 
-MEMORY: Final = 60.0
-"""Seconds for which the age of an ended connection is kept in mind."""
 SHORTEST: Final = 1.0
-"""Seconds. Ends that come sooner are a way to the provider and back away, or come at random: then none is reused."""
+"""Seconds. An end that comes sooner is an incident, such as a restart: the way there and back takes its part of it,
+and the next may come at any age. A later one is a habit."""
+HABIT: Final = 600.0
+INCIDENT: Final = 10.0
+"""Seconds for which each is kept in mind. During the second no connection is used twice."""
 
 _TIMEOUT: Final = re.compile(r"(?:^|[,;\s])timeout=([0-9]{1,6})(?=$|[,;\s])", re.IGNORECASE)
 
@@ -21,17 +23,23 @@ class Trust:
 
     def __init__(self, keep: float) -> None:
         self._keep = keep
-        self._learned = math.inf
-        self._until = -math.inf
+        self._habit = math.inf
+        self._habit_until = -math.inf
+        self._incident_until = -math.inf
 
     def span(self, now: float) -> float:
         """The age up to which an idle connection is used; 0 is never."""
-        return min(self._keep, self._learned) if now < self._until else self._keep
+        return 0.0 if now < self._incident_until else self._usual(now)
 
     def ended(self, age: float, now: float) -> None:
         """The provider ended an idle connection of this age, or spoke on it unasked."""
-        if (learned := half(age)) <= self.span(now):
-            self._learned, self._until = learned, now + MEMORY
+        if age <= SHORTEST:
+            self._incident_until = now + INCIDENT
+        elif half(age) <= self._usual(now):
+            self._habit, self._habit_until = half(age), now + HABIT
+
+    def _usual(self, now: float) -> float:
+        return min(self._keep, self._habit) if now < self._habit_until else self._keep
 
 
 def half(age: float) -> float:

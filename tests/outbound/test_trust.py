@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from proxy.outbound.trust import MEMORY, Trust, promised
+from proxy.outbound.trust import HABIT, INCIDENT, Trust, promised
 
 
 def test_at_first_as_long_as_configured():
@@ -18,21 +18,30 @@ def test_half_of_the_age_at_which_one_was_ended(age, span):
     assert trust.span(100) == span
 
 
-def test_the_youngest_counts_and_is_forgotten_after_a_minute():
+def test_a_habit_is_known_by_its_youngest_age_and_for_ten_minutes():
     trust = Trust(15)
     trust.ended(6, now=0)
     trust.ended(4, now=10)
     trust.ended(12, now=20)
     assert trust.span(20) == 2
-    assert trust.span(10 + MEMORY - 0.1) == 2
-    assert trust.span(10 + MEMORY) == 15
+    assert trust.span(10 + HABIT - 1) == 2
+    assert trust.span(10 + HABIT) == 15
 
 
 def test_an_age_seen_again_is_kept_in_mind():
     trust = Trust(15)
-    for now in (0, 50, 100):
+    for now in (0, 500, 1000):
         trust.ended(4, now)
-    assert trust.span(100 + MEMORY - 1) == 2
+    assert trust.span(1000 + HABIT - 1) == 2
+
+
+def test_an_incident_is_soon_forgotten_and_the_habit_is_not():
+    trust = Trust(15)
+    trust.ended(4, now=0)
+    trust.ended(0.1, now=1)
+    trust.ended(0.3, now=5)
+    assert trust.span(5 + INCIDENT - 0.1) == 0
+    assert trust.span(5 + INCIDENT) == 2
 
 
 @pytest.mark.parametrize(
