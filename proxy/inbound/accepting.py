@@ -8,9 +8,12 @@ from typing import Final
 from proxy.inbound.turns import Seat
 
 _COURTESY: Final = 0.001
-"""Seconds that a caller is left to another worker whose turn it is."""
-_SHARE: Final = 8
-"""Callers taken at once if that one did not come: it may be busy, or stopped."""
+"""Seconds that a caller is left to the worker whose turn it is, for each connection that this one is ahead of it."""
+_FARTHEST: Final = 10
+_PATIENCE: Final = 0.25
+"""Seconds without any help from the others, after which this worker takes what is there: they are busy, or stopped."""
+_MOST: Final = 32
+"""Callers taken at once then."""
 _SHORTAGE: Final = 1.0
 """Seconds of rest when the system has no file or memory for one more caller, as asyncio does it."""
 
@@ -36,24 +39,26 @@ class Accepting:
         self._loop = asyncio.get_running_loop()
         self._connecting: set[asyncio.Task[None]] = set()
         self._pause: asyncio.TimerHandle | None = None
+        self._alone_since: float | None = None
         listener.setblocking(False)
         self._watch()
 
-    def stop(self) -> None:
-        """Take no more, and close the socket."""
+    async def stop(self) -> None:
+        """Take no more, and close the socket. Returns when who was taken has a connection."""
         if self._listener.fileno() < 0:
             return
         self._loop.remove_reader(self._listener)
         if self._pause is not None:
             self._pause.cancel()
         self._listener.close()
+        await asyncio.gather(*self._connecting)
 
     def _watch(self) -> None:
         self._loop.add_reader(self._listener, self._someone_waits)
 
     def _someone_waits(self) -> None:
-        if self._seat.others_first():
-            self._rest(_COURTESY)
+        if lead := self._seat.lead():
+            self._rest(min(lead, _FARTHEST) * _COURTESY)
         else:
             self._take()
 
@@ -63,9 +68,15 @@ class Accepting:
 
     def _resume(self) -> None:
         self._watch()
-        for _ in range(_SHARE):
-            if not self._take():
-                break
+        now = self._loop.time()
+        if not self._take():  # another one came
+            self._alone_since = None
+        elif self._alone_since is None:
+            self._alone_since = now
+        elif now - self._alone_since > _PATIENCE:
+            for _ in range(_MOST):
+                if not self._take():
+                    break
 
     def _take(self) -> bool:
         """Was there somebody?"""

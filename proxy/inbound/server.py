@@ -24,7 +24,7 @@ __all__ = ("InboundServer", "ServerLimits")
 
 Way = Callable[[InboundRequest, Story], Awaitable[UpstreamResponse]]
 
-SETTLE: Final = 0.05
+SETTLE: Final = 0.1
 """Seconds in which handshakes end and the queues of the listening sockets run empty."""
 LAST_CALL: Final = 0.5
 """Seconds, SETTLE included, in which a caller who is connected may send one more request. Its answer says close.
@@ -80,9 +80,9 @@ class InboundServer:
         for connection in self._connections():
             connection.retiring = True
         await asyncio.sleep(min(SETTLE, timeout))
-        await self._ended(min(LAST_CALL, timeout) - SETTLE)
         for accepting in self._listening:
-            accepting.stop()
+            await accepting.stop()
+        await self._ended(min(LAST_CALL, timeout) - SETTLE)
         await asyncio.sleep(0)  # what the loop has read already is in flight
         for connection in self._connections():
             connection.retire()

@@ -40,10 +40,14 @@ class Seat:
     def at(self) -> int:
         return 2 * self.number
 
-    def others_first(self) -> bool:
-        """Has another worker fewer connections open, or as many and took fewer?"""
+    def lead(self) -> int:
+        """By how many connections this worker is ahead of the one whose turn it is; 0: it is this one's.
+
+        At least 1 if the other has as many and took fewer.
+        """
         page, at = self.page, self.at
-        return (page[at], page[at + 1]) > min((page[i], page[i + 1]) for i in range(0, len(page), 2))
+        mine, least = (page[at], page[at + 1]), min((page[i], page[i + 1]) for i in range(0, len(page), 2))
+        return 0 if mine <= least else max(1, mine[0] - least[0])
 
     def took(self) -> None:
         self.page[self.at] += 1
