@@ -78,7 +78,7 @@ version: 1
 listen: [unix:/run/paraf.sock, "[::1]:8080"]
 admin: off
 store: memory
-workers: 1
+workers: 4
 log: {level: debug, format: json}
 allowed_hosts: [Paraf.Internal]
 drain: {delay: 3s, timeout: 1m}
@@ -109,7 +109,7 @@ routes:
     assert settings.admin is None
     assert settings.log == LogSettings("debug", "json")
     assert settings.drain == Drain(3.0, 60.0)
-    assert (settings.allowed_hosts, settings.strict_permissions) == (("paraf.internal",), True)
+    assert (settings.allowed_hosts, settings.strict_permissions, settings.workers) == (("paraf.internal",), True, 4)
     assert settings.profiles == ("profiles", "/etc/paraf")
     assert (route.name, route.environment, route.prefix, route.hosts) == (
         "bank_2", None, "/bank/two", ("api.bank.example",),
@@ -185,8 +185,9 @@ def test_five_mistakes_are_five_findings_each_at_its_place() -> None:
         ("lisen: 127.0.0.1:1", "1:1: lisen: unknown key (did you mean listen?)"),
         ("store: file:///var/lib/paraf", "1:8: store: not in this version; known: memory"),
         ("store: rediss://h", "1:8: store: not in this version; known: memory"),
-        ("workers: 4", "1:10: workers: not in this version; known: 1"),
-        ("workers: -1", "1:10: workers: unknown value; known: 1"),
+        ("workers: 65", "1:10: workers: must be a whole number from 1 to 64"),
+        ("workers: 0", "1:10: workers: must be a whole number from 1 to 64"),
+        ("workers: auto", "1:10: workers: must be a whole number from 1 to 64"),
         ("log: {level: INFO}", "1:14: log.level: unknown value (did you mean info?)"),
         ("log: info", "1:6: log: must be a mapping (known: format, level)"),
         ("drain: {delay: 5}", "1:16: drain.delay: must be a duration such as 500ms, 3s or 1m"),
