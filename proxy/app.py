@@ -1,7 +1,6 @@
 """One process, built from Settings and a Generation: what it is made of, and the order in which it starts and stops."""
 
 import asyncio
-import errno
 import math
 import os
 import random
@@ -13,24 +12,24 @@ import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, TextIO
 
 from proxy import __version__
-from proxy.addresses import Listen, TcpListen, UnixListen
 from proxy.clock import SystemClock
-from proxy.errors import StartError
 from proxy.fetch import TokenFetch
 from proxy.generation import Generation, Lane
 from proxy.ids import RequestIds
 from proxy.inbound.admin import AdminServer, State
+from proxy.inbound.listeners import Listeners, bound
 from proxy.inbound.server import InboundServer
+from proxy.inbound.turns import Seat
 from proxy.inbound.ways import match
 from proxy.model import Clock, InboundRequest
 from proxy.outbound.session import SessionTransport, verified_tls
 from proxy.outbound.transport import Transport
 from proxy.pipeline import Pipeline
 from proxy.settings import Settings
+from proxy.storeforms import StoreKind
 from proxy.stores.opening import opened
 from proxy.telemetry.labels import CircuitState
 from proxy.telemetry.logs import RequestLog, configure, silence_aiohttp
@@ -69,24 +68,42 @@ class Outside:
                 await transport.close()
 
 
-class App:
-    """`log` is where log lines go. `async with app.running(): ...` serves; `addresses` are then the real ones."""
+def metrics_of(generation: Generation, store: StoreKind, clock: Clock) -> Metrics:
+    accounts = [account.name for account in generation.accounts]
+    return Metrics(
+        list(generation.lanes),
+        accounts,
+        store=store,
+        version=__version__,
+        python=sys.version.split()[0],
+        clock=clock,
+    )
 
-    def __init__(self, settings: Settings, generation: Generation, log: TextIO = sys.stderr) -> None:
+
+class App:
+    """`log` is where log lines go. `async with app.running(): ...` serves; `addresses` are then the real ones.
+
+    Without `listeners` it binds its own. `seat` is its place among workers that share them.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        generation: Generation,
+        log: TextIO = sys.stderr,
+        *,
+        listeners: Listeners | None = None,
+        seat: Seat | None = None,
+    ) -> None:
         self._settings = settings
         self._generation = generation
+        self._listeners = listeners
+        self._seat = seat
         self._clock = SystemClock()
         self.logger = configure(settings.log.level, settings.log.format, log, self._clock)
-        python = sys.version.split()[0]
-        accounts = [account.name for account in generation.accounts]
-        self.metrics = Metrics(
-            list(generation.lanes),
-            accounts,
-            store=settings.store.kind,
-            version=__version__,
-            python=python,
-            clock=self._clock,
-        )
+        if seat is not None:
+            self.logger = self.logger.bind(worker=seat.number)
+        self.metrics = metrics_of(generation, settings.store.kind, self._clock)
         self._lines = RequestLog(self.logger)
         self.state: State = "starting"
         self.addresses: list[str] = []
@@ -94,19 +111,20 @@ class App:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["App"]:
-        """Started in this order, stopped in the other: listeners come last and go first."""
+        """Started in this order, stopped in the other. Sockets come first, so that an address in use ends it all;
+        callers wait in their queues until the last step.
+        """
         silence_aiohttp(self.logger)
         async with AsyncExitStack() as stack:
+            listeners = self._listeners or stack.enter_context(bound(self._settings, {}))
             outside = await stack.enter_async_context(Outside.of(self._generation, self._clock))
             tokens = await self._tokens(stack, outside)
-            await self._start_admin(stack)
-            await self._start_inbound(stack, self._pipeline(outside, tokens))
+            await self._start_admin(listeners, stack)
+            self._start_inbound(listeners, stack, self._pipeline(outside, tokens))
             self.metrics.loaded()
             self.state = "ready"
-            self.logger.info("ready", listen=self.addresses, admin=self.admin_address or "off", version=__version__)
             yield self
             self.state = "stopping"
-            self.logger.info("stopping")
 
     async def _tokens(self, stack: AsyncExitStack, outside: Outside) -> Tokens:
         """Closed before its store, and that before the connections to providers."""
@@ -134,16 +152,18 @@ class App:
 
         return Pipeline(lane_of, outside.transports, tokens, self._clock, self.metrics, self._circuit)
 
-    async def _start_admin(self, stack: AsyncExitStack) -> None:
-        if self._settings.admin is None:
+    async def _start_admin(self, listeners: Listeners, stack: AsyncExitStack) -> None:
+        if not listeners.admin:
             return
-        listener = _bound(self._settings.admin)[0]
-        admin = AdminServer(self.metrics.render, lambda: self.state)
-        await admin.start(listener)
+        admin = AdminServer(self._page, lambda: self.state)
+        await admin.start(*(listener.sock for listener in listeners.admin))
         stack.push_async_callback(admin.stop)
-        self.admin_address = _address(listener)
+        self.admin_address = listeners.admin[0].address
 
-    async def _start_inbound(self, stack: AsyncExitStack, pipeline: Pipeline) -> None:
+    async def _page(self) -> tuple[bytes, str]:
+        return self.metrics.render()
+
+    def _start_inbound(self, listeners: Listeners, stack: AsyncExitStack, pipeline: Pipeline) -> None:
         ids = RequestIds()
         server = InboundServer(
             way=pipeline.handle,
@@ -151,12 +171,12 @@ class App:
             new_story=lambda method: Story(ids.request_id(), method, self._clock.monotonic()),
             clock=self._clock,
             complain=lambda words: self.logger.error("fault", words=words),
+            seat=self._seat,
         )
-        stack.push_async_callback(self._drain, server)
-        for listen in self._settings.listen:
-            for listener in _bound(listen):
-                await server.listen(listener)
-                self.addresses.append(_address(listener))
+        stack.push_async_callback(self._drain, listeners, server)
+        for listener in listeners.callers:
+            server.listen(listener.sock)
+            self.addresses.append(listener.address)
 
     def _tell(self, story: Story) -> None:
         if story.route != "none":
@@ -168,9 +188,10 @@ class App:
         self.metrics.circuit(route, state)
         self._lines.circuit(route, state)
 
-    async def _drain(self, server: InboundServer) -> None:
+    async def _drain(self, listeners: Listeners, server: InboundServer) -> None:
         drain = self._settings.drain
         await asyncio.sleep(drain.delay)
+        listeners.turn_away()
         await server.drain(drain.timeout)
         await server.close()
 
@@ -184,10 +205,18 @@ class Stop:
         self._first: signal.Signals | None = None
 
     def __call__(self, number: signal.Signals) -> None:
-        if self._first and self._task:
-            self._task.cancel()
+        if self.asked:
+            self.hurry()
+        self.ask(number)
+
+    def ask(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """However often."""
         self._first = self._first or number
         self._asked.set()
+
+    def hurry(self) -> None:
+        if self._task:
+            self._task.cancel()
 
     async def wait(self) -> None:
         await self._asked.wait()
@@ -219,48 +248,7 @@ async def until_signalled() -> AsyncIterator[Stop]:
 async def run(app: App) -> int:
     """Serve until a signal comes. Exit code 0 after SIGTERM, 130 after Ctrl-C."""
     async with until_signalled() as stop, app.running():
+        app.logger.info("ready", listen=app.addresses, admin=app.admin_address or "off", version=__version__)
         await stop.wait()
+        app.logger.info("stopping")
     return stop.exit_code
-
-
-def _bound(listen: Listen) -> list[socket.socket]:
-    """A socket for every address of the name. Raises StartError."""
-    try:
-        return [_tcp(*address) for address in _resolved(listen)] if isinstance(listen, TcpListen) else [_unix(listen)]
-    except OSError as error:
-        raise StartError(f"cannot listen on {listen}: {error.strerror or 'no such address'}") from None
-
-
-def _resolved(listen: TcpListen) -> list[tuple[socket.AddressFamily, Any]]:
-    infos = socket.getaddrinfo(listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    return [(family, address) for family, _, _, _, address in infos]
-
-
-def _tcp(family: socket.AddressFamily, address: Any) -> socket.socket:
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if family == socket.AF_INET6:
-        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-    listener.bind(address)
-    return listener
-
-
-def _unix(listen: UnixListen) -> socket.socket:
-    """Owner and group may connect. A socket that nobody serves any more is taken over, one in use is not."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    path = Path(listen.path)
-    if path.is_socket() and listener.connect_ex(listen.path) == errno.ECONNREFUSED:
-        path.unlink()
-    before = os.umask(0o117)
-    try:
-        listener.bind(listen.path)
-    finally:
-        os.umask(before)
-    return listener
-
-
-def _address(listener: socket.socket) -> str:
-    name = listener.getsockname()
-    if listener.family == socket.AF_UNIX:
-        return f"unix:{name}"
-    return f"[{name[0]}]:{name[1]}" if listener.family == socket.AF_INET6 else f"{name[0]}:{name[1]}"

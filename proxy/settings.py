@@ -61,6 +61,7 @@ __all__ = [
     "setting_paths",
 ]
 
+MOST_WORKERS: Final = 64
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "human", "json"]
 LEVELS: Final = ("debug", "info", "warning", "error")
@@ -287,7 +288,7 @@ def _file(secret: ReferenceShape) -> Record:
                 "what kept tokens are encrypted with, the newest first; default: the account's own secret",
                 (),
             ),
-            "workers": Key(Only(1, r"[1-9][0-9]*"), "processes", 1),
+            "workers": Key(Whole(1, MOST_WORKERS), "processes that serve together", 1),
             "log": Key(LOG, "what is logged, and how", LogSettings()),
             "allowed_hosts": Key(HOSTS, "further names that a loopback listener answers to", ()),
             "drain": Key(DRAIN, "how Paraf ends", Drain()),

@@ -82,7 +82,7 @@ version: 1
 listen: [unix:/run/paraf.sock, "[::1]:8080"]
 admin: off
 store: memory
-workers: 1
+workers: 4
 log: {level: debug, format: json}
 allowed_hosts: [Paraf.Internal]
 drain: {delay: 3s, timeout: 1m}
@@ -114,7 +114,7 @@ routes:
     assert settings.admin is None
     assert settings.log == LogSettings("debug", "json")
     assert settings.drain == Drain(3.0, 60.0)
-    assert (settings.allowed_hosts, settings.strict_permissions) == (("paraf.internal",), True)
+    assert (settings.allowed_hosts, settings.strict_permissions, settings.workers) == (("paraf.internal",), True, 4)
     assert settings.profiles == ("profiles", "/etc/paraf")
     assert (route.name, route.environment, route.prefix, route.hosts) == (
         "bank_2", None, "/bank/two", ("api.bank.example",),
@@ -248,8 +248,9 @@ def test_five_mistakes_are_five_findings_each_at_its_place() -> None:
          ("1:12: store_key: a secret stands in the file: use {env: NAME} or {file: PATH}, "
           "or start with --allow-inline-secrets")),
         ("store_key: []", "1:12: store_key: is empty: needs at least one entry"),
-        ("workers: 4", "1:10: workers: not in this version; known: 1"),
-        ("workers: -1", "1:10: workers: unknown value; known: 1"),
+        ("workers: 65", "1:10: workers: must be a whole number from 1 to 64"),
+        ("workers: 0", "1:10: workers: must be a whole number from 1 to 64"),
+        ("workers: auto", "1:10: workers: must be a whole number from 1 to 64"),
         ("log: {level: INFO}", "1:14: log.level: unknown value (did you mean info?)"),
         ("log: info", "1:6: log: must be a mapping (known: format, level)"),
         ("drain: {delay: 5}", "1:16: drain.delay: must be a duration such as 500ms, 3s or 1m"),

@@ -97,7 +97,8 @@ class Caller:
     def headers(self):
         made = [(self.random.choice(PASSING), f"v{self.random.randrange(9)}") for _ in range(self.random.randrange(4))]
         made += [
-            (self.random.choice(self.owned), f"EVIL!{self.random.randrange(9)}") for _ in range(self.random.randrange(4))
+            (self.random.choice(self.owned), f"EVIL!{self.random.randrange(9)}")
+            for _ in range(self.random.randrange(4))
         ]
         if self.random.random() < 0.3:
             made.append(("Connection", ", ".join(self.random.choices(NOMINATED, k=2))))

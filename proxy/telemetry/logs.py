@@ -159,6 +159,16 @@ class _Foreign(logging.Handler):
         self._logger.warning("library", name=record.name, at=f"{record.module}:{record.lineno}", fault=fault)
 
 
+def place(fault: BaseException) -> str:
+    """The exception's type and where it was raised; never its text, which may hold what was sent."""
+    trace = fault.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return type(fault).__name__
+    return f"{type(fault).__name__} at {trace.tb_frame.f_globals.get('__name__')}:{trace.tb_lineno}"
+
+
 def silence_aiohttp(logger: FilteringBoundLogger) -> None:
     """Leads what `aiohttp` and `asyncio` would log into ours. Process-wide, as their loggers are."""
     for name in ("aiohttp", "asyncio"):
