@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 from urllib.parse import unquote
 
-from proxy.addresses import host_and_port
+from proxy.addresses import host_and_port, is_loopback
 from proxy.model import Secret
 from proxy.references import Reference
 
@@ -14,16 +14,13 @@ StoreKind = Literal["memory", "file", "redis"]
 _FORMS: Final = "memory, file:///DIRECTORY, redis://HOST:6379/0, rediss://HOST:6379/0 or unix:///PATH"
 _REDIS: Final = re.compile(r"(rediss?)://([^/?#\\]*)(?:/([0-9]{1,4})?)?")
 _SOCKET: Final = re.compile(r"unix://(/[^?\x00]*[^/?\x00])(?:\?db=([0-9]{1,4}))?")
-_DIRECTORY: Final = re.compile(r"file://(/[^\x00?#]*)")
+_DIRECTORY: Final = re.compile(r"file://(/[^\x00?#]*[^\x00?#/])/?")
 _PORT: Final = 6379
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryForm:
     kind: StoreKind = "memory"
-
-    def __str__(self) -> str:
-        return "memory"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +29,6 @@ class FileForm:
 
     path: str
     kind: StoreKind = "file"
-
-    def __str__(self) -> str:
-        return f"file://{self.path}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +45,10 @@ class RedisForm:
     ca: Reference | None = None
     kind: StoreKind = "redis"
 
-    def __str__(self) -> str:
-        if self.socket:
-            return f"unix://{self.socket}?db={self.database}"
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{'rediss' if self.tls else 'redis'}://{host}:{self.port}/{self.database}"
+    @property
+    def is_open(self) -> bool:
+        """Can others on the way read what is sent? Tokens are encrypted anyhow, a password is not."""
+        return not self.tls and self.socket is None and not is_loopback(self.host)
 
 
 StoreForm = MemoryForm | FileForm | RedisForm
@@ -91,7 +84,7 @@ def _directory(text: str) -> FileForm:
     path = unquote(found[1])
     if ".." in path.split("/") or "\x00" in path:
         raise ValueError("the path of the directory must not hold ..")
-    return FileForm(path.rstrip("/") or "/")
+    return FileForm(path)
 
 
 def parse_redis(text: str) -> RedisForm:
@@ -106,6 +99,8 @@ def parse_redis(text: str) -> RedisForm:
     if "@" in found[2]:
         raise ValueError("must not hold a user or password: write store: {url: ..., password: {env: NAME}}")
     host, port = host_and_port(found[2])
+    if port == 0:
+        raise ValueError("has port 0, which nobody can call")
     return RedisForm(host, port or _PORT, database=int(found[3] or 0), tls=found[1] == "rediss")
 
 

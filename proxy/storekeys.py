@@ -69,6 +69,9 @@ class AccessReader:
             return RedisLogin()
         if find_spec("redis") is None:
             self._find(("store",), "needs the Redis client: pip install 'paraf[redis]'")
+        if form.password and form.is_open:
+            words = "redis:// to another machine: the password travels in the clear, rediss:// hides it"
+            self.findings.append(self._settings.source.finding(("store", "url"), words, "warning"))
         return RedisLogin(
             username=self._secret(form.username, ("store", "username")),
             password=self._secret(form.password, ("store", "password")),

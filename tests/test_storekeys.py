@@ -102,10 +102,20 @@ def test_login_and_authorities(tmp_path) -> None:
     assert found.endswith("ca.pem does not exist")
 
 
+@pytest.mark.parametrize(
+    ("url", "warned"),
+    [("redis://h", True), ("rediss://h", False), ("redis://localhost", False), ("unix:///run/redis.sock", False)],
+)
+def test_a_password_in_the_clear_is_warned_of(url, warned) -> None:
+    findings = built(f"store: {{url: '{url}', password: {{env: P}}}}").findings
+    assert [(each.path, each.column) for each in findings] == ([("store.url", 14)] if warned else [])
+    assert built(f"store: '{url}'").findings == ()
+
+
 def test_a_password_that_others_can_read_is_remarked_on(tmp_path) -> None:
     (tmp_path / "password").write_text("hunter2")
     (tmp_path / "password").chmod(0o644)
-    findings = built("store: {url: 'redis://h', password: {file: password}}", tmp_path).findings
+    findings = built("store: {url: 'rediss://h', password: {file: password}}", tmp_path).findings
     assert [(finding.path, finding.severity) for finding in findings] == [("store.password", "warning")]
     assert "hunter2" not in str(findings)
 
