@@ -4,13 +4,14 @@ import asyncio
 import math
 import os
 import random
+import resource
 import secrets
 import signal
 import socket
 import ssl
 import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final, TextIO
 
@@ -192,8 +193,21 @@ class App:
         drain = self._settings.drain
         await asyncio.sleep(drain.delay)
         listeners.turn_away()
-        await server.drain(drain.timeout)
-        await server.close()
+        try:
+            await server.drain(drain.timeout)
+        finally:
+            await server.close()  # also when a second signal does not wait: what is cut off is told why
+
+
+def prepare_process() -> None:
+    """What a process that holds keys and connections wants of its system. SIGHUP is kept for reloads to come: until
+    then it must not end what is in flight.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 class Stop:

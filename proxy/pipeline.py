@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from email.utils import parsedate_to_datetime
 from typing import Final, Literal, Protocol
 
@@ -40,6 +41,9 @@ class Watch(Protocol):
     def skew(self, route: str, seconds: float) -> None: ...
 
 
+LARGE: Final = 65_536
+"""Bytes of a body from which on its canonical form is made in a thread: a megabyte takes some 20 ms minified and up to
+a second sorted, and others are to be served meanwhile."""
 OVERDUE: Final[dict[Stage, tuple[str, str]]] = {
     "hold": ("request_timeout", "the body did not arrive"),
     "queue": ("overloaded", "no turn came on this route"),
@@ -102,7 +106,8 @@ class Pipeline:
         try:
             async with asyncio.timeout(lane.route.timeouts.total) as limit:
                 body = await request.hold(lane.route.limits.body)
-                call = lane.signer.admit(request.method, target, request.headers, body)
+                admit = partial(lane.signer.admit, request.method, target, request.headers, body)
+                call = await asyncio.to_thread(admit) if len(body) > LARGE else admit()
                 story.stage = "queue"
                 return await self._inside(Passage(lane, call, story, self.clock, limit))
         except TimeoutError:
@@ -229,10 +234,10 @@ class Pipeline:
         body = await reply.hold() if lane.refusals.wants(reply.status) else None
         readable = inflated(body, value_of(reply.headers, "Content-Encoding")) if body else None
         verdict = lane.refusals.judge(reply.status, parsed(readable) if readable else None)
-        passage.refused = verdict.refused
+        passage.refused = verdict.refused and reply.whole
         story.provider_status, story.provider_code = reply.status, verdict.code
         story.code_class = verdict.code_class
-        story.outcome = "refused" if verdict.refused else "healed" if passage.healing else "forwarded"
+        story.outcome = "refused" if passage.refused else "healed" if passage.healing else "forwarded"
         date = value_of(reply.headers, "Date")
         if date and (skew := _skew(date, self.clock.now_ms())) is not None:
             self.watch.skew(story.route, skew)

@@ -20,15 +20,17 @@ ROOT = Path(__file__).parent.parent
 LAYERS = """
     __main__
     commands
-    compare
+    compare supervisor
+    worker
     app sandbox
     inbound
     pipeline
+    crew
     fetch
     generation
     tokens
     storekeys errand gate breaker
-    failures
+    failures sharing
     stores outbound keyring catalogue upstreams sealing telemetry ids
     keyforms
     signing
@@ -40,7 +42,7 @@ LAYERS = """
     addresses shape
     source
     model
-    errors clock __init__
+    errors clock line __init__
 """
 """From the top down. A row imports from rows below it; two rooms of one row do not know each other."""
 

@@ -7,7 +7,7 @@ from typing import Final
 
 import click
 
-from proxy.app import App, run
+from proxy.app import App, prepare_process, run
 from proxy.commands.configuration import Loaded, config_options, load
 from proxy.inbound.listeners import Listeners, bound
 from proxy.settings import MOST_WORKERS, Settings
@@ -30,6 +30,7 @@ def serve(file: str, allow_inline_secrets: bool, workers: int | None) -> int:
     def adjust(settings: Settings) -> Settings:
         return with_parts(replace(settings, workers=workers or settings.workers))
 
+    prepare_process()
     loaded = load(file, allow_inline_secrets=allow_inline_secrets, adjust=adjust)
     with bound(loaded.settings, os.environ) as listeners:
         return _alone(loaded, listeners) if loaded.settings.workers == 1 else _together(loaded, listeners)

@@ -129,6 +129,7 @@ class InboundServer:
             self._refuse(call, story, error)
         except CallerLeft:
             story.outcome = "abandoned"
+            call.connection.reset()  # a body that was begun must not be taken for whole, nor another follow in it
         except asyncio.CancelledError:
             self._stopped(call, story)
             if not (call.left or self._closing):
@@ -138,7 +139,15 @@ class InboundServer:
             self._refuse(call, story, ProxyError("internal", "a fault in Paraf ended the call", sent=story.sent))
         finally:
             self._end(story)
+        await self._read_by_caller(call)
         return Written(call)
+
+    async def _read_by_caller(self, call: Call) -> None:
+        """No further request is taken up while answers to earlier ones pile up unread."""
+        try:
+            await call.connection.drained()
+        except CallerLeft:
+            call.connection.reset()
 
     async def _answer(self, call: Call, story: Story) -> None:
         answer = await self._way(read(call, self._limits.body_seconds), story)
@@ -149,7 +158,7 @@ class InboundServer:
 
     def _refuse(self, call: Call, story: Story, error: ProxyError) -> None:
         """Answer with the error; if the provider's answer was begun, break that off instead."""
-        story.outcome, story.error = "error", error.code
+        story.outcome, story.error, story.detail = "error", error.code, error.detail
         story.provider_status = error.provider_status or story.provider_status
         story.provider_code = error.provider_code or story.provider_code
         if story.sent == "maybe":

@@ -52,6 +52,7 @@ class RequestLog:
             "status": story.status,
             "outcome": story.outcome,
             "error": story.error,
+            "detail": story.detail,
             "provider_status": story.provider_status,
             "provider_code": story.provider_code,
             "external_id": story.external_id,
@@ -59,7 +60,8 @@ class RequestLog:
             "sent": story.sent,
         }
         spent = {f"{phase}_ms": round(seconds * 1000, 2) for phase, seconds in story.phases.items()}
-        self._logger.info("request", **{name: value for name, value in told.items() if value is not None}, **spent)
+        tell = self._logger.warning if story.status >= 500 else self._logger.info
+        tell("request", **{name: value for name, value in told.items() if value is not None}, **spent)
 
     def circuit(self, route: str, state: CircuitState) -> None:
         tell = {"open": self._logger.warning, "half-open": self._logger.debug, "closed": self._logger.info}[state]

@@ -33,6 +33,8 @@ class Story:
     outcome: Outcome = "error"
     error: str | None = None
     """Our own error code, when the answer was ours."""
+    detail: str | None = None
+    """Our own words to it."""
     provider_status: int | None = None
     provider_code: str | None = None
     code_class: str | None = None

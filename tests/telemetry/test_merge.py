@@ -17,7 +17,7 @@ class Noon:
 
 
 def worker(now_ms: int = 1_768_447_845_500) -> Metrics:
-    return Metrics(["doku"], ["doku"], version="1.2.3", python="3.11.7", clock=Noon(now_ms))
+    return Metrics(["doku"], ["doku"], store="memory", version="1.2.3", python="3.11.7", clock=Noon(now_ms))
 
 
 def told(metrics: Metrics, times: int, seconds: float = 0.3) -> None:
