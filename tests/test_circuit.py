@@ -1,7 +1,8 @@
 """Gate and breaker over real sockets: who is let through to a provider, and for how long a place is held."""
 
 import asyncio
-from contextlib import AsyncExitStack, asynccontextmanager
+import random
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import pytest
 from asking import ROUTE, ask, asking, code
@@ -283,6 +284,32 @@ async def test_slow_readers_never_fill_the_pool():
             assert code(await ask(running)) == ("overloaded", "no")
         await until(lambda: gate(running).free == 4)
         assert state(running) == 0
+
+
+async def test_whatever_becomes_of_them_every_place_is_free_at_the_end():
+    dice = random.Random(4)
+    scripts = [ok(), ok(bytes(500_000)), BAD, [HALF, CLOSE], [RESET], [HALF, asyncio.Event()], [0.05, ok()]]
+    rule = {"limits": {"concurrency": 5, "queue": 20}, "circuit": {"faults": 6, "probe": "20ms"}}
+
+    async def visit(running):
+        await asyncio.sleep(dice.uniform(0, 1))
+        async with asking(running) as caller:
+            await asyncio.sleep(dice.choice([0, 0.01, 0.05]))
+            if dice.random() < 0.5:
+                caller.writer.transport.resume_reading()
+                with suppress(ConnectionError):
+                    await caller.answer()
+
+    async with (
+        RawPeer(lambda request: dice.choice(scripts)) as peer,
+        through(peer, timeouts=IMPATIENT | {"total": "150ms"}, **rule) as running,
+    ):
+        await asyncio.gather(*(visit(running) for _ in range(300)))
+        await until(lambda: (gate(running).free, gate(running).waiting) == (5, 0))
+        assert running.app._generation.lanes[ROUTE].breaker.state in ("closed", "open")
+        outcomes = {line.get("error") or line["outcome"] for line in running.requests()}
+        assert {"forwarded", "abandoned", "circuit_open", "upstream_protocol"} <= outcomes
+        assert "internal" not in outcomes
 
 
 async def test_without_a_limit_all_are_let_through():

@@ -122,10 +122,6 @@ class Wire(ResponseHandler):
             # aiohttp tells those who wait for a head; after a broken chunk the reader of the body would wait for ever.
             self._break_off()
 
-    def eof_received(self) -> None:
-        self._ended()
-        super().eof_received()
-
     def connection_lost(self, exc: BaseException | None) -> None:
         if self.transport is not None:  # else it was we who closed it
             self._ended()

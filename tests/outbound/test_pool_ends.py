@@ -23,11 +23,22 @@ async def refusal(sender, method, url):
 
 
 async def warm(sender, peer):
-    """One answered request, after which the connection lies in the pool."""
-    first = asyncio.create_task(sender.fetch("GET", f"{peer.url}/"))
+    """One answered request over a new connection, which then lies in the pool."""
+    call = asyncio.create_task(sender.fetch("POST", f"{peer.url}/", body=b"x"))
     await peer.accept()
     await peer.answer(OWN)
-    assert await first == (200, b"own")
+    assert await call == (200, b"own")
+
+
+async def trusts(sender, peer):
+    """Is a connection that was used a moment ago used again?"""
+    await warm(sender, peer)
+    call = asyncio.create_task(sender.fetch("POST", f"{peer.url}/", body=b"x"))
+    again = asyncio.create_task(peer.accept())
+    await asyncio.wait({call, again}, timeout=0.1, return_when=asyncio.FIRST_COMPLETED)
+    call.cancel()
+    await asyncio.gather(call, return_exceptions=True)
+    return not again.done()
 
 
 def between_look_and_write(monkeypatch, end):
@@ -54,6 +65,16 @@ async def test_a_reset_between_the_last_look_and_the_write_leaves_the_request_un
             assert await refusal(sender, method, f"{peer.url}/") == ("upstream_unreachable", "no")
 
 
+async def test_after_a_reset_at_the_write_other_kept_connections_are_not_trusted(monkeypatch):
+    with by_hand() as peer:
+        async with opened() as sender:
+            await warm(sender, peer)
+            between_look_and_write(monkeypatch, peer.rst)
+            await refusal(sender, "POST", f"{peer.url}/")
+            monkeypatch.undo()
+            assert not await trusts(sender, peer)
+
+
 @pytest.mark.parametrize("method", METHODS)
 async def test_an_end_between_the_last_look_and_the_write_is_told_as_it_is(monkeypatch, wires, method):
     """The bytes are under way, and whoever has closed one direction may still read the other."""
@@ -76,11 +97,8 @@ async def test_an_end_that_the_loop_has_not_come_to_read_yet(wires, end):
             fileno = wire.transport.get_extra_info("socket").fileno()
             getattr(peer, end)()
             wait_until_it_is_here(fileno)
-            second = asyncio.create_task(sender.fetch("POST", f"{peer.url}/", body=b"x"))
-            await peer.accept()
-            await peer.answer(OWN)
-            assert await second == (200, b"own")
-            assert peer.connections == 2
+            assert not await trusts(sender, peer)
+            assert peer.connections == 3
 
 
 @pytest.mark.parametrize("end", ["fin", "rst"])
@@ -166,6 +184,14 @@ async def test_words_on_an_idle_connection_end_the_trust_in_the_others(sender):
         await peer.until(lambda peer: peer.hangups == 1)
         assert await used(sender, peer) == 2
         await peer.until(lambda peer: peer.hangups == 2)
+
+
+async def test_an_answer_that_breaks_off_says_nothing_of_idle_connections(sender):
+    script = iter([OWN, [OWN[:-1], 0.005, CLOSE], OWN, OWN])
+    async with RawPeer(lambda request: next(script)) as peer:
+        await sender.fetch("POST", f"{peer.url}/")
+        assert await refusal(sender, "POST", f"{peer.url}/") == ("upstream_protocol", "maybe")
+        assert [await used(sender, peer) for _ in range(2)] == [1, 1]
 
 
 async def test_origins_are_trusted_each_for_itself(sender):
