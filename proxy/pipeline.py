@@ -12,8 +12,8 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import Final, Literal, Protocol
 
 from proxy.breaker import FAULTS, Trial, Verdict, verdict_on

@@ -7,6 +7,7 @@ import pytest
 from proxy.errors import StartError
 from proxy.settings import read_settings
 from proxy.sharing import joined, shared_store, with_parts
+from proxy.storeforms import FileForm
 
 ROUTE = "{provider: doku, environment: sandbox, credentials: {client_id: a, client_secret: {env: S}}"
 
@@ -34,7 +35,7 @@ def test_limits_are_shared_out(workers, limits, parts):
 def test_tokens_in_memory_go_into_a_private_folder_that_does_not_stay(tmp_path):
     with shared_store(settings(), {"RUNTIME_DIRECTORY": f"{tmp_path}:/other"}) as (changed, directory):
         assert directory.parent == tmp_path
-        assert changed.store == f"file://{directory}"
+        assert changed.store == FileForm(str(directory))
         assert stat.S_IMODE(directory.stat().st_mode) == 0o700
         (directory / "token").write_text("x")
     assert list(tmp_path.iterdir()) == []

@@ -51,5 +51,5 @@ def _together(loaded: Loaded, listeners: Listeners) -> int:
         for warning in loaded.warnings:
             supervisor.logger.warning("configuration", finding=str(warning))
         if directory is not None:
-            supervisor.logger.info("store", words=PRIVATE_STORE, store=str(settings.store))
+            supervisor.logger.info("store", words=PRIVATE_STORE, store=f"file://{directory}")
         return supervisor.run()
