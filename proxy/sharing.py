@@ -1,6 +1,7 @@
 """What a process alone has for itself, and several workers must share: the store of tokens, and the limits."""
 
 import fcntl
+import math
 import os
 import shutil
 import tempfile
@@ -25,7 +26,9 @@ def with_parts(settings: Settings) -> Settings:
 
 
 def _part(limits: Limits, workers: int) -> Limits:
-    return replace(limits, concurrency=max(1, limits.concurrency // workers), queue=limits.queue // workers)
+    most = limits.concurrency
+    part = most if math.isinf(most) else max(1, int(most) // workers)  # inf // 2 is no number
+    return replace(limits, concurrency=part, queue=limits.queue // workers)
 
 
 @contextmanager
