@@ -27,9 +27,9 @@ def with_parts(settings: Settings) -> Settings:
 
 
 def _part(limits: Limits, workers: int) -> Limits:
-    """`math.inf` stays no limit."""
-    concurrency = limits.concurrency if math.isinf(limits.concurrency) else max(1, limits.concurrency // workers)
-    return replace(limits, concurrency=concurrency, queue=limits.queue // workers)
+    most = limits.concurrency
+    part = most if math.isinf(most) else max(1, int(most) // workers)  # inf // 2 is no number
+    return replace(limits, concurrency=part, queue=limits.queue // workers)
 
 
 @contextmanager

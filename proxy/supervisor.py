@@ -10,8 +10,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Awaitable, Coroutine, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from socket import socket, socketpair
 from typing import Any, Final, TextIO
@@ -54,13 +54,11 @@ class Supervisor:
         *,
         directory: Path | None = None,
         log: TextIO = sys.stderr,
-        enter: Callable[[Post], None] = enter,
     ) -> None:
         self._settings = settings
         self._generation = generation
         self._listeners = listeners
         self._directory = directory
-        self._enter = enter
         clock = SystemClock()
         self.logger = configure(settings.log.level, settings.log.format, log, clock)
         self._zeros = metrics_of(generation, settings.store.kind, clock).numbers()
@@ -159,23 +157,23 @@ class Supervisor:
     def _fork(self, member: Member) -> tuple[int, socket]:
         """Process id, and our end of the line to it. Raises OSError."""
         ours, theirs = socketpair()
-        with closing(theirs), _signals_blocked():
-            gc.freeze()  # a collection in the child must neither touch shared pages nor close what is the parent's
-            pid = os.fork()
-            if pid == 0:
-                self._enter(self._post(member, theirs))
-        return pid, ours
-
-    def _post(self, member: Member, line: socket) -> Post:
-        return Post(
+        post = Post(
             number=member.number,
             settings=self._settings,
             generation=self._generation,
             listeners=self._listeners,
             turns=self._turns,
-            line=line,
+            line=theirs,
             directory=self._directory,
         )
+        with ExitStack() as undo, closing(theirs), _signals_blocked():
+            undo.callback(ours.close)
+            gc.freeze()  # a collection in the child must neither touch shared pages nor close what is the parent's
+            pid = os.fork()
+            if pid == 0:
+                enter(post)
+            undo.pop_all()
+        return pid, ours
 
     async def _follow(self, member: Member, pid: int, line: socket) -> None:
         await member.begin(pid, line)

@@ -1,11 +1,13 @@
+import math
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from proxy.errors import StartError
-from proxy.settings import read_settings
+from proxy.settings import Limits, read_settings
 from proxy.sharing import joined, shared_store, with_parts
 from proxy.storeforms import FileForm
 
@@ -30,6 +32,12 @@ def test_limits_are_shared_out(workers, limits, parts):
     (route,) = with_parts(settings(f"workers: {workers}", limits)).routes
     assert (route.limits.concurrency, route.limits.queue) == parts
     assert route.limits.body == 1 << 20  # of each request
+
+
+def test_no_limit_stays_none():
+    (route,) = settings("workers: 2").routes
+    unlimited = replace(settings("workers: 2"), routes=(replace(route, limits=Limits(concurrency=math.inf)),))
+    assert with_parts(unlimited).routes[0].limits.concurrency == math.inf
 
 
 def test_tokens_in_memory_go_into_a_private_folder_that_does_not_stay(tmp_path):

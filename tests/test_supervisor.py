@@ -224,8 +224,25 @@ async def test_nobody_is_left_when_the_supervisor_is_killed(tmp_path):
             pass
 
 
+async def test_workers_that_cannot_be_forked_end_it(tmp_path):
+    full = patched(
+        "import os, proxy.crew",
+        "proxy.crew.FIRST_PAUSE = proxy.crew.LONGEST_PAUSE = 0.01",
+        "def fork(): raise BlockingIOError(11, 'Resource temporarily unavailable')",
+        "os.fork = fork",
+    )
+    async with serving(tmp_path, configuration("http://127.0.0.1:9"), "--workers", "2", command=full) as paraf:
+        assert await paraf.ended() == 1
+        assert paraf.other == ["paraf: a worker ended 5 times before it was ready\n"]
+        assert paraf.told("worker not started")[0]["words"] == "Resource temporarily unavailable"
+
+
 async def test_workers_that_cannot_start_end_it(tmp_path):
-    unfit = patched("import proxy.worker", "proxy.worker.work = lambda post: 3")
+    unfit = patched(
+        "import proxy.crew, proxy.worker",
+        "proxy.crew.FIRST_PAUSE = proxy.crew.LONGEST_PAUSE = 0.01",
+        "proxy.worker.work = lambda post: 3",
+    )
     async with serving(tmp_path, configuration("http://127.0.0.1:9"), "--workers", "2", command=unfit) as paraf:
         assert await paraf.ended() == 1
         assert paraf.other == ["paraf: a worker ended 5 times before it was ready\n"]

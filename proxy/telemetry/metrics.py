@@ -288,23 +288,7 @@ class Metrics:
         self._loaded[()] = self._clock.now_ms() / 1000
 
     def numbers(self) -> Numbers:
-        counted = (
-            self._requests,
-            self._durations,
-            self._inflight,
-            self._attempts,
-            self._codes,
-            self._skews,
-            self._circuits,
-            self._fetches,
-            self._expiries,
-            self._successes,
-            self._conflicts,
-            self._store_errors,
-            self._store_unreadable,
-            self._loaded,
-            self._build,
-        )
+        counted = (each for each in vars(self).values() if isinstance(each, _Numbers | _Durations))
         return {each.name: each.rows() for each in counted}
 
     def collect(self) -> Iterator[Metric]:
