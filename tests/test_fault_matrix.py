@@ -112,9 +112,9 @@ def played(steps: Sequence[Step | type[asyncio.Event]]) -> list[Step]:
     return [asyncio.Event() if step is FOREVER else step for step in steps]  # type: ignore[misc]
 
 
-def start(upstream: str) -> Callable[[], AbstractAsyncContextManager[Running]]:
+def start(upstream: str, wait: str = "5s") -> Callable[[], AbstractAsyncContextManager[Running]]:
     """New proxies in front of one provider: no pool, trust or circuit of another's."""
-    timeouts = {"connect": "300ms", "first_byte": "300ms", "idle": "300ms"}
+    timeouts = dict.fromkeys(("connect", "first_byte", "idle"), wait)
     made = built(routes(of(ROUTE), upstream, timeouts=timeouts, circuit="off"))
     return partial(started, *made)
 
@@ -142,7 +142,7 @@ async def test_a_request_that_may_have_been_read_is_told_and_not_repeated(fault:
         return ok() if request.target.endswith(b"/warm") else played(fault.steps)
 
     async with RawPeer(script, reads_bodies=len(fault.body) < 1000) as peer:
-        make = start(peer.url)
+        make = start(peer.url, "150ms" if fault.told == TIMEOUT else "5s")
 
         async def work(method: str) -> Told:
             async with make() as running:
@@ -167,8 +167,8 @@ async def test_a_kept_connection_that_ended_costs_no_request(fault: str) -> None
         assert results == dict.fromkeys(METHODS, expected)
 
 
-async def before_a_byte(upstream: str) -> set[Told]:
-    make = start(upstream)
+async def before_a_byte(upstream: str, wait: str = "5s") -> set[Told]:
+    make = start(upstream, wait)
 
     async def work(method: str) -> Told:
         async with make() as running:
@@ -197,7 +197,7 @@ async def test_with_a_certificate_of_nobody_we_trust() -> None:
 
 async def test_with_a_handshake_that_never_ends() -> None:
     async with RawPeer(lambda request: ok()) as peer:
-        assert await before_a_byte(f"https://127.0.0.1:{peer.port}") == {("upstream_timeout", "no", 0)}
+        assert await before_a_byte(f"https://127.0.0.1:{peer.port}", "150ms") == {("upstream_timeout", "no", 0)}
         peer.flaws.clear()
 
 

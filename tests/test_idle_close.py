@@ -12,7 +12,7 @@ POSTS = 400
     ("manner", "most_connections"),
     [
         (RANDOM, POSTS),
-        (replace(REGULAR, youngest=1.1, oldest=1.1, think=0.2, callers=20), POSTS // 4),
+        (replace(REGULAR, youngest=1.1, oldest=1.1, think=0.25, callers=40), POSTS // 4),
     ],
     ids=["at random", "at one age"],
 )
