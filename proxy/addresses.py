@@ -55,7 +55,7 @@ def _host(text: str) -> str:
     return str(address)
 
 
-def _authority(text: str) -> tuple[str, int | None]:
+def host_and_port(text: str) -> tuple[str, int | None]:
     found = _AUTHORITY.fullmatch(text)
     if not found:
         raise ValueError("must be HOST or HOST:PORT; an IPv6 address stands in brackets: [::1]:8080")
@@ -128,7 +128,7 @@ def parse_listen(text: str) -> Listen:
     """`127.0.0.1:8080`, `[::1]:8080`, `localhost:8080`, `unix:/run/paraf.sock`."""
     if text.startswith("unix:"):
         return _unix(text.removeprefix("unix:"))
-    host, port = (text, None) if re.fullmatch(r":?[0-9]+", text) else _authority(text)
+    host, port = (text, None) if re.fullmatch(r":?[0-9]+", text) else host_and_port(text)
     if port is None:
         raise ValueError("must be HOST:PORT, such as 127.0.0.1:8080 (0.0.0.0:8080 for all addresses), or unix:/PATH")
     return TcpListen(host, port)
@@ -173,7 +173,7 @@ class BaseUrl:
         if "@" in found[2]:
             raise ValueError("must not hold a user or password: credentials have their own place")
         scheme = found[1].lower()
-        host, port = _authority(found[2])
+        host, port = host_and_port(found[2])
         if port == 0:
             raise ValueError("has port 0, which nobody can call")
         return cls(scheme, host, None if port == _DEFAULT_PORTS[scheme] else port, _base_path(found[3]))

@@ -1,30 +1,30 @@
 """One process, built from Settings and a Generation: what it is made of, and the order in which it starts and stops."""
 
 import asyncio
-import errno
 import gc
+import math
 import os
 import random
+import resource
+import secrets
 import signal
 import socket
 import ssl
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from importlib import import_module
-from pathlib import Path
-from typing import Any, Final, TextIO, cast
+from typing import Any, Final, TextIO
 
 from proxy import __version__
-from proxy.addresses import Listen, TcpListen, UnixListen
 from proxy.clock import SystemClock
-from proxy.errors import StartError
 from proxy.fetch import TokenFetch
 from proxy.generation import Generation, Lane
 from proxy.ids import RequestIds
 from proxy.inbound.admin import AdminServer, State
+from proxy.inbound.listeners import Listeners, bound
 from proxy.inbound.server import InboundServer
+from proxy.inbound.turns import Seat
 from proxy.inbound.ways import match
 from proxy.model import Clock, InboundRequest
 from proxy.outbound.dial import verified_tls
@@ -33,25 +33,31 @@ from proxy.outbound.transport import Transport
 from proxy.outbound.wire import WireTransport
 from proxy.pipeline import Pipeline
 from proxy.settings import Settings
-from proxy.stores.memory import MemoryStore
+from proxy.storeforms import StoreKind
+from proxy.stores.opening import opened
+from proxy.telemetry.labels import CircuitState
 from proxy.telemetry.logs import RequestLog, configure, silence_aiohttp
 from proxy.telemetry.metrics import Metrics
+from proxy.telemetry.news import StoreNews, TokenNews
 from proxy.telemetry.story import Story
 from proxy.tokens import Tokens
 
 GC_THRESHOLD: Final = (10_000, 20, 50)
 """A request leaves no circles behind; at CPython's own threshold the search for them was 5 % of it (measured)."""
 POOL_SPARE: Final = 8
-"""Connections beside a route's concurrency: answers still streaming."""
+"""Connections beside a route's concurrency, for what is given up and not yet gone."""
 
 
-def transport_for(lane: Lane) -> Transport:
-    """A pool of the route's own: routes share no connection."""
-    return WireTransport(tls=_tls(lane), connections=lane.route.limits.concurrency + POOL_SPARE)
+def transport_for(lane: Lane, system: ssl.SSLContext | None = None) -> Transport:
+    """A pool of the route's own: routes share no connection. `system`: a context that trusts the system's roots."""
+    concurrency = lane.route.limits.concurrency
+    return WireTransport(
+        tls=_tls(lane, system), connections=0 if math.isinf(concurrency) else int(concurrency) + POOL_SPARE
+    )
 
 
-def _tls(lane: Lane) -> ssl.SSLContext:
-    return verified_tls(lane.tls_ca)
+def _tls(lane: Lane, system: ssl.SSLContext | None) -> ssl.SSLContext | None:
+    return verified_tls(lane.tls_ca) if lane.tls_ca else system
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +70,10 @@ class Outside:
     @classmethod
     @asynccontextmanager
     async def of(cls, generation: Generation, clock: Clock) -> AsyncIterator["Outside"]:
+        system = verified_tls()  # once: the roots take 60 ms to read (measured)
         lanes = generation.lanes.items()
-        transports = {name: transport_for(lane) for name, lane in lanes}
-        sessions = {name: SessionTransport(tls=_tls(lane)) for name, lane in lanes if lane.exchange}
+        transports = {name: transport_for(lane, system) for name, lane in lanes}
+        sessions = {name: SessionTransport(tls=_tls(lane, system)) for name, lane in lanes if lane.exchange}
         try:
             yield cls(transports, TokenFetch(lambda: generation, sessions, clock))
         finally:
@@ -74,17 +81,42 @@ class Outside:
                 await transport.close()
 
 
-class App:
-    """`log` is where log lines go. `async with app.running(): ...` serves; `addresses` are then the real ones."""
+def metrics_of(generation: Generation, store: StoreKind, clock: Clock) -> Metrics:
+    accounts = [account.name for account in generation.accounts]
+    return Metrics(
+        list(generation.lanes),
+        accounts,
+        store=store,
+        version=__version__,
+        python=sys.version.split()[0],
+        clock=clock,
+    )
 
-    def __init__(self, settings: Settings, generation: Generation, log: TextIO = sys.stderr) -> None:
+
+class App:
+    """`log` is where log lines go. `async with app.running(): ...` serves; `addresses` are then the real ones.
+
+    Without `listeners` it binds its own. `seat` is its place among workers that share them.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        generation: Generation,
+        log: TextIO = sys.stderr,
+        *,
+        listeners: Listeners | None = None,
+        seat: Seat | None = None,
+    ) -> None:
         self._settings = settings
         self._generation = generation
+        self._listeners = listeners
+        self._seat = seat
         self._clock = SystemClock()
         self.logger = configure(settings.log.level, settings.log.format, log, self._clock)
-        python = sys.version.split()[0]
-        accounts = [account.name for account in generation.accounts]
-        self.metrics = Metrics(list(generation.lanes), accounts, version=__version__, python=python, clock=self._clock)
+        if seat is not None:
+            self.logger = self.logger.bind(worker=seat.number)
+        self.metrics = metrics_of(generation, settings.store.kind, self._clock)
         self.lines = RequestLog(self.logger)
         self.state: State = "starting"
         self.addresses: list[str] = []
@@ -92,23 +124,38 @@ class App:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["App"]:
-        """Started in this order, stopped in the other: listeners come last and go first."""
+        """Started in this order, stopped in the other. Sockets come first, so that an address in use ends it all;
+        callers wait in their queues until the last step.
+        """
         silence_aiohttp(self.logger)
         async with AsyncExitStack() as stack:
             stack.callback(self.lines.flush)
+            listeners = self._listeners or stack.enter_context(bound(self._settings, {}))
             outside = await stack.enter_async_context(Outside.of(self._generation, self._clock))
-            tokens = Tokens(
-                MemoryStore(self._clock.monotonic), outside.fetch, self._clock, jitter=random.random, watch=self.metrics
-            )
-            stack.push_async_callback(tokens.close)
-            await self._start_admin(stack)
-            await self._start_inbound(stack, self._pipeline(outside, tokens))
+            tokens = await self._tokens(stack, outside)
+            await self._start_admin(listeners, stack)
+            self._start_inbound(listeners, stack, self._pipeline(outside, tokens))
             self.metrics.loaded()
             self.state = "ready"
-            self.logger.info("ready", listen=self.addresses, admin=self.admin_address or "off", version=__version__)
             yield self
             self.state = "stopping"
-            self.logger.info("stopping")
+
+    async def _tokens(self, stack: AsyncExitStack, outside: Outside) -> Tokens:
+        """Closed before its store, and that before the connections to providers."""
+        generation, news = self._generation, StoreNews(self._settings.store.kind, self.metrics, self.logger)
+        store = await stack.enter_async_context(
+            opened(self._settings.store, generation.store.login, generation.store_secrets, self._clock, news)
+        )
+        tokens = Tokens(
+            store,
+            outside.fetch,
+            self._clock,
+            owner=f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}",
+            jitter=random.random,
+            watch=TokenNews(self.metrics, self.logger),
+        )
+        stack.push_async_callback(tokens.close)
+        return tokens
 
     def _pipeline(self, outside: Outside, tokens: Tokens) -> Pipeline:
         lanes, table = self._generation.lanes, self._generation.table
@@ -117,18 +164,20 @@ class App:
             found = match(table, request)
             return lanes[found.route.name], found.target
 
-        return Pipeline(lane_of, outside.transports, tokens, self._clock, self.metrics)
+        return Pipeline(lane_of, outside.transports, tokens, self._clock, self.metrics, self._circuit)
 
-    async def _start_admin(self, stack: AsyncExitStack) -> None:
-        if self._settings.admin is None:
+    async def _start_admin(self, listeners: Listeners, stack: AsyncExitStack) -> None:
+        if not listeners.admin:
             return
-        listener = _bound(self._settings.admin)[0]
-        admin = AdminServer(self.metrics.render, lambda: self.state)
-        await admin.start(listener)
+        admin = AdminServer(self._page, lambda: self.state)
+        await admin.start(*(listener.sock for listener in listeners.admin))
         stack.push_async_callback(admin.stop)
-        self.admin_address = _address(listener)
+        self.admin_address = listeners.admin[0].address
 
-    async def _start_inbound(self, stack: AsyncExitStack, pipeline: Pipeline) -> None:
+    async def _page(self) -> tuple[bytes, str]:
+        return self.metrics.render()
+
+    def _start_inbound(self, listeners: Listeners, stack: AsyncExitStack, pipeline: Pipeline) -> None:
         ids = RequestIds()
         server = InboundServer(
             way=pipeline.handle,
@@ -136,12 +185,12 @@ class App:
             new_story=lambda method: Story(ids.request_id(), method, self._clock.monotonic()),
             clock=self._clock,
             complain=lambda words: self.logger.error("fault", words=words),
+            seat=self._seat,
         )
-        stack.push_async_callback(self._drain, server)
-        for listen in self._settings.listen:
-            for listener in _bound(listen):
-                await server.listen(listener)
-                self.addresses.append(_address(listener))
+        stack.push_async_callback(self._drain, listeners, server)
+        for listener in listeners.callers:
+            server.listen(listener.sock)
+            self.addresses.append(listener.address)
 
     def _tell(self, story: Story) -> None:
         if story.route != "none":
@@ -149,11 +198,36 @@ class App:
         self.metrics.told(story)
         self.lines.told(story)
 
-    async def _drain(self, server: InboundServer) -> None:
+    def _circuit(self, route: str, state: CircuitState) -> None:
+        self.metrics.circuit(route, state)
+        self.lines.circuit(route, state)
+
+    async def _drain(self, listeners: Listeners, server: InboundServer) -> None:
         drain = self._settings.drain
         await asyncio.sleep(drain.delay)
-        await server.drain(drain.timeout)
-        await server.close()
+        listeners.turn_away()
+        try:
+            await server.drain(drain.timeout)
+        finally:
+            await server.close()  # also when a second signal does not wait: what is cut off is told why
+
+
+def prepare_process() -> None:
+    """What a process that holds keys and connections wants of its system. SIGHUP is kept for reloads to come: until
+    then it must not end what is in flight.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+def settle_process() -> None:
+    """All that serves stands now, and stays: no collection need walk through it again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLD)
 
 
 class Stop:
@@ -165,10 +239,18 @@ class Stop:
         self._first: signal.Signals | None = None
 
     def __call__(self, number: signal.Signals) -> None:
-        if self._first and self._task:
-            self._task.cancel()
+        if self.asked:
+            self.hurry()
+        self.ask(number)
+
+    def ask(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """However often."""
         self._first = self._first or number
         self._asked.set()
+
+    def hurry(self) -> None:
+        if self._task:
+            self._task.cancel()
 
     async def wait(self) -> None:
         await self._asked.wait()
@@ -200,59 +282,17 @@ async def until_signalled() -> AsyncIterator[Stop]:
 def event_loop() -> Callable[[], asyncio.AbstractEventLoop]:
     """That of uvloop where it is installed (`paraf[fast]`), asyncio's own elsewhere."""
     try:
-        return cast("Callable[[], asyncio.AbstractEventLoop]", import_module("uvloop").new_event_loop)
+        from uvloop import new_event_loop  # noqa: PLC0415 -- an extra, and dear to load where nothing is served
     except ImportError:
         return asyncio.new_event_loop
+    return new_event_loop
 
 
 async def run(app: App) -> int:
     """Serve until a signal comes. Exit code 0 after SIGTERM, 130 after Ctrl-C."""
     async with until_signalled() as stop, app.running():
-        gc.collect()
-        gc.freeze()  # what stands now stays: collections need not walk through it
-        gc.set_threshold(*GC_THRESHOLD)
+        settle_process()
+        app.logger.info("ready", listen=app.addresses, admin=app.admin_address or "off", version=__version__)
         await stop.wait()
+        app.logger.info("stopping")
     return stop.exit_code
-
-
-def _bound(listen: Listen) -> list[socket.socket]:
-    """A socket for every address of the name. Raises StartError."""
-    try:
-        return [_tcp(*address) for address in _resolved(listen)] if isinstance(listen, TcpListen) else [_unix(listen)]
-    except OSError as error:
-        raise StartError(f"cannot listen on {listen}: {error.strerror or 'no such address'}") from None
-
-
-def _resolved(listen: TcpListen) -> list[tuple[socket.AddressFamily, Any]]:
-    infos = socket.getaddrinfo(listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    return [(family, address) for family, _, _, _, address in infos]
-
-
-def _tcp(family: socket.AddressFamily, address: Any) -> socket.socket:
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if family == socket.AF_INET6:
-        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-    listener.bind(address)
-    return listener
-
-
-def _unix(listen: UnixListen) -> socket.socket:
-    """Owner and group may connect. A socket that nobody serves any more is taken over, one in use is not."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    path = Path(listen.path)
-    if path.is_socket() and listener.connect_ex(listen.path) == errno.ECONNREFUSED:
-        path.unlink()
-    before = os.umask(0o117)
-    try:
-        listener.bind(listen.path)
-    finally:
-        os.umask(before)
-    return listener
-
-
-def _address(listener: socket.socket) -> str:
-    name = listener.getsockname()
-    if listener.family == socket.AF_UNIX:
-        return f"unix:{name}"
-    return f"[{name[0]}]:{name[1]}" if listener.family == socket.AF_INET6 else f"{name[0]}:{name[1]}"

@@ -65,6 +65,9 @@ class Limit:
         self._deadline.enter(self)
         return self
 
+    def expired(self) -> bool:
+        return self._over
+
     def lift(self) -> None:
         """Nothing ends it until `resume`."""
         self._deadline.leave(self)

@@ -38,6 +38,8 @@ KINDS: Final = {
         Kind("upstream_tls", 502, "The provider's TLS certificate or handshake was not accepted"),
         Kind("upstream_protocol", 502, "The provider did not answer in proper HTTP"),
         Kind("overloaded", 503, "The route is at its limit"),
+        Kind("circuit_open", 503, "The provider keeps failing and is left alone for a moment"),
+        Kind("store_unavailable", 503, "The store of tokens cannot be reached"),
         Kind("shutting_down", 503, "Paraf is shutting down"),
         Kind("upstream_timeout", 504, "The provider did not answer in time"),
     )
@@ -93,6 +95,10 @@ class TokenFault(Exception):
         self.retry_after = retry_after
         self.provider_status = provider_status
         self.provider_code = provider_code
+
+
+class StoreFault(Exception):
+    """A store of tokens gave no answer. Callers who need a token get `store_unavailable` of it."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

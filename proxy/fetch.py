@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
+from proxy.errand import Confirm
 from proxy.errors import TokenFault
 from proxy.generation import Generation
 from proxy.headers import value_of
@@ -21,14 +22,15 @@ class TokenFetch:
         self._transports = transports
         self._clock = clock
 
-    async def __call__(self, account: Account) -> Token:
-        """Raises TokenFault, or ProxyError when the call did not get through."""
+    async def __call__(self, account: Account, confirm: Confirm) -> Token:
+        """Raises TokenFault, ProxyError when the call did not get through, and whatever `confirm` raises."""
         lane = self._generation().fetcher(account)
         if lane.exchange is None:  # an account without a token call is never asked for
             raise TokenFault("malformed")
         draft = lane.exchange.draft(self._clock.now_ms())
         signed = await seal(draft, lane.keys)
-        started = self._clock.monotonic()
+        await confirm()
+        started, now_ms = self._clock.monotonic(), self._clock.now_ms()
         timeouts = lane.route.timeouts
         patience = Patience(timeouts.connect, account.patience, account.patience)
         reply = HeldResponse(await self._transports[lane.route.name].send(signed, patience, Attempt()), MAX_ANSWER)
@@ -37,5 +39,4 @@ class TokenFetch:
             await reply.close()
             raise TokenFault("malformed", provider_status=reply.status)
         readable = inflated(body, value_of(reply.headers, "Content-Encoding")) or b""
-        now_ms = self._clock.now_ms()
         return lane.exchange.read(reply.status, reply.headers, readable, now_ms=now_ms, started=started)

@@ -2,8 +2,6 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Final
 
 from proxy.errors import ProxyError
@@ -14,34 +12,38 @@ RETRY_AFTER: Final = 1.0
 class Gate:
     """`concurrency` requests inside, `queue` more in line for at most `wait` seconds, first come first served.
 
-    A place that is left goes straight to the first in line, so nobody overtakes, and none is free while one waits.
+    `math.inf` inside is no limit. A place that is left goes straight to the first in line, so nobody overtakes, and
+    none is free while one waits.
     """
 
-    def __init__(self, concurrency: int, queue: int, wait: float) -> None:
+    def __init__(self, concurrency: float, queue: int, wait: float) -> None:
         self._free = concurrency
         self._queue = queue
         self._wait = wait
         self._line: deque[asyncio.Future[None]] = deque()
 
     @property
-    def free(self) -> int:
+    def free(self) -> float:
         return self._free
 
     @property
     def waiting(self) -> int:
         return len(self._line)
 
-    @asynccontextmanager
-    async def entered(self) -> AsyncIterator[None]:
-        """Raises ProxyError `overloaded` when the line is full or the wait was too long."""
+    async def enter(self) -> None:
+        """Take a place, to `leave` once. Raises ProxyError `overloaded` when the line is full or the wait too long."""
         if self._free:
             self._free -= 1
         else:
             await self._turn()
-        try:
-            yield
-        finally:
-            self._leave()
+
+    def leave(self) -> None:
+        while self._line:
+            turn = self._line.popleft()
+            if not turn.done():  # else its request was cancelled in this very moment
+                turn.set_result(None)
+                return
+        self._free += 1
 
     async def _turn(self) -> None:
         if len(self._line) >= self._queue:
@@ -62,15 +64,7 @@ class Gate:
         if turn in self._line:
             self._line.remove(turn)
         elif not turn.cancelled():  # the place was handed over in the very moment of giving up
-            self._leave()
-
-    def _leave(self) -> None:
-        while self._line:
-            turn = self._line.popleft()
-            if not turn.cancelled():  # else its caller has left and has not come to say so yet
-                turn.set_result(None)
-                return
-        self._free += 1
+            self.leave()
 
 
 def _overloaded(detail: str) -> ProxyError:

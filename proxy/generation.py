@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
+from proxy.breaker import Breaker
 from proxy.catalogue import Catalogue
 from proxy.deadline import Deadline
 from proxy.errors import ConfigError, Finding
@@ -36,10 +37,16 @@ from proxy.signing.refusal import Refusals
 from proxy.signing.signer import Signer
 from proxy.signing.soundness import Fault
 from proxy.source import Path
+from proxy.storeforms import MEMORY
+from proxy.storekeys import AccessReader, StoreAccess, own_secret
 from proxy.upstreams import bases, hosts
 
 MIN_GAP: Final = 1.0
 MIN_GAP_EXCLUSIVE: Final = 5.0
+ALONE: Final = (
+    "the provider lets this client have one live token, and with store: memory a second process that fetches ends the "
+    "first one's: if there will ever be two, give them one store (file:///DIRECTORY on a host, redis://HOST elsewhere)"
+)
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _CERTIFICATE: Final = re.compile(r"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----", re.ASCII)
 
@@ -57,6 +64,7 @@ class Lane:
     exchange: Exchange | None = field(repr=False)
     keys: PrivateKeys = field(repr=False)
     gate: Gate
+    breaker: Breaker
     deadline: Deadline
     """Of the whole way to the head of the answer."""
     patience: Patience
@@ -70,10 +78,17 @@ class Generation:
     """By route name, in the order of the file."""
     findings: tuple[Finding, ...]
     """Warnings."""
+    store: StoreAccess
+    own_secrets: Mapping[tuple[str, ...], Secret] = field(repr=False)
+    """By identity of the account."""
 
     def fetcher(self, account: Account) -> Lane:
         """The lane that fetches an account's token: its first."""
         return next(lane for lane in self.lanes.values() if lane.account.identity == account.identity and lane.exchange)
+
+    def store_secrets(self, account: Account) -> tuple[Secret, ...]:
+        """What the account's records in a store are encrypted with, the newest first."""
+        return (*self.store.keys, self.own_secrets[account.identity])
 
     @property
     def accounts(self) -> tuple[Account, ...]:
@@ -94,6 +109,7 @@ class _Builder:
         self._findings: list[Finding] = []
         self._catalogue = Catalogue(self._profile_folders())
         self._first: dict[tuple[str, ...], tuple[Account, _Credentials]] = {}
+        self._own_secrets: dict[tuple[str, ...], Secret] = {}
 
     def build(self) -> Generation:
         profiles = {route.name: self._profile(route) for route in self._settings.routes}
@@ -104,16 +120,24 @@ class _Builder:
             lane = self._lane(route, profile, chosen_by[route.name]) if profile else None
             if lane:
                 lanes[route.name] = lane
+        store = self._store()
         if any(finding.severity == "error" for finding in self._findings):
             raise ConfigError(sorted(self._findings))
         table = RouteTable((lane.route for lane in lanes.values()), self._settings.allowed_hosts)
-        return Generation(table, lanes, tuple(sorted(self._findings)))
+        return Generation(table, lanes, tuple(sorted(self._findings)), store, self._own_secrets)
+
+    def _store(self) -> StoreAccess:
+        reader = AccessReader(self._settings, self._keyring, self._environ, self._folder)
+        store = reader.read()
+        self._findings += reader.findings
+        return store
 
     def _find(self, route: RouteSettings, path: Path, message: str, *, key: bool = False) -> None:
         self._findings.append(self._settings.source.finding(("routes", route.name, *path), message, key=key))
 
     def _warn(self, route: RouteSettings, path: Path, message: str) -> None:
-        self._findings.append(self._settings.source.finding(("routes", route.name, *path), message, "warning"))
+        found = self._settings.source.finding(("routes", route.name, *path), message, "warning", key=not path)
+        self._findings.append(found)
 
     def _profile_folders(self) -> Iterator[FilePath]:
         for i, name in enumerate(self._settings.profiles):
@@ -145,6 +169,8 @@ class _Builder:
             return None
         binding = bind(profile, switches, credentials.filled(profile))
         exchange = Exchange(binding, profile.token, places.token) if profile.token and _wants_token(binding) else None
+        account = self._account(route, profile, exchange, credentials)
+        self._own_secrets.setdefault(account.identity, own_secret(credentials.texts, credentials.keys))
         addressed = Route(route.name, route.prefix, chosen_by, places.api, route.allow, route.limits, route.timeouts)
         return Lane(
             route=addressed,
@@ -152,10 +178,11 @@ class _Builder:
             binding=binding,
             signer=Signer(binding, places.api),
             refusals=Refusals(profile),
-            account=self._account(route, profile, exchange, credentials),
+            account=account,
             exchange=exchange,
             keys=credentials.keys,
             gate=Gate(route.limits.concurrency, route.limits.queue, route.timeouts.total),
+            breaker=Breaker(route.circuit),
             deadline=Deadline(route.timeouts.total),
             patience=Patience(route.timeouts.connect, route.timeouts.first_byte, route.timeouts.idle),
             tls_ca=tls_ca,
@@ -231,6 +258,8 @@ class _Builder:
         )
         if exchange is None:
             return account
+        if account.identity not in self._first and exclusive and self._settings.store == MEMORY:
+            self._warn(route, (), ALONE)
         first, theirs = self._first.setdefault(account.identity, (account, credentials))
         if not credentials.agree(theirs):
             self._find(route, ("credentials",), f"other secrets than in route {first.name}, which has the same account")

@@ -2,6 +2,10 @@
 
 The body is held before anything is asked of a provider; the signature is made after every wait, from one reading of
 the clock; a refused token is healed once; nothing else that may have reached a provider is sent again.
+
+A place in the gate is held to the last byte of the answer, not to its head. Until then a connection of the provider
+is in use: given up at the head, a few hundred slow readers would fill the pool, and the next request would fail with
+a time-out that looks like the provider's. What fits the buffers (128 KiB) is taken at once, however slow the caller.
 """
 
 import asyncio
@@ -10,6 +14,7 @@ from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Any, Final, Protocol
 
+from proxy.breaker import FAULTS, Trial, Verdict, verdict_on
 from proxy.deadline import Limit
 from proxy.errors import ProxyError
 from proxy.gate import RETRY_AFTER
@@ -17,12 +22,12 @@ from proxy.generation import Lane
 from proxy.headers import value_of
 from proxy.ids import external_id
 from proxy.model import Attempt, Clock, InboundRequest, Token, UpstreamResponse
-from proxy.outbound.held import HeldResponse
+from proxy.outbound.held import Ending, FollowedResponse, HeldResponse
 from proxy.outbound.transport import Transport
 from proxy.sealing import seal
 from proxy.signing.refusal import HOLD, inflated, parsed
 from proxy.signing.signer import Call
-from proxy.telemetry.labels import AttemptReason
+from proxy.telemetry.labels import AttemptReason, CircuitState
 from proxy.telemetry.story import Phase, Stage, Story
 from proxy.tokens import Tokens
 
@@ -35,6 +40,9 @@ class Watch(Protocol):
     def skew(self, route: str, seconds: float) -> None: ...
 
 
+LARGE: Final = 65_536
+"""Bytes of a body from which on its canonical form is made in a thread: a megabyte takes some 20 ms minified and up to
+a second sorted, and others are to be served meanwhile."""
 OVERDUE: Final[dict[Stage, tuple[str, str]]] = {
     "hold": ("request_timeout", "the body did not arrive"),
     "queue": ("overloaded", "no turn came on this route"),
@@ -47,7 +55,10 @@ OVERDUE: Final[dict[Stage, tuple[str, str]]] = {
 
 @dataclass(slots=True)
 class Passage:
-    """One request on its way: where it goes, what was admitted, what is known of its last answer."""
+    """One request on its way: where it goes, what was admitted, what is known of its last answer.
+
+    `asked`: the provider is waited for, or failed to answer. `healing`: a token was refused before.
+    """
 
     lane: Lane
     call: Call
@@ -56,6 +67,8 @@ class Passage:
     limit: Limit
     """`timeouts.total`, running."""
     refused: bool = False
+    asked: bool = False
+    healing: bool = False
 
     @property
     def new_id_on_repeat(self) -> bool:
@@ -79,6 +92,8 @@ class Pipeline:
     tokens: Tokens
     clock: Clock
     watch: Watch
+    circuit: Callable[[str, CircuitState], None]
+    """Told of a route's circuit when it has changed."""
     dates: dict[str, str] = field(default_factory=dict)
     """By route, the Date of its newest answer: many come in one second."""
 
@@ -89,10 +104,11 @@ class Pipeline:
         try:
             with lane.deadline.within() as limit:
                 body = await request.hold(lane.route.limits.body)
-                call = lane.signer.admit(request.method, target, request.headers, body)
+                admitted = request.method, target, request.headers, body
+                admit = lane.signer.admit
+                call = await asyncio.to_thread(admit, *admitted) if len(body) > LARGE else admit(*admitted)
                 story.stage = "queue"
-                async with lane.gate.entered():
-                    return await self._forward(Passage(lane, call, story, self.clock, limit))
+                return await self._inside(Passage(lane, call, story, self.clock, limit))
         except TimeoutError:
             code, detail = OVERDUE[story.stage]
             words, wait = f"{detail} before the route's `timeouts.total`", RETRY_AFTER if code == "overloaded" else None
@@ -100,6 +116,40 @@ class Pipeline:
         except ProxyError as error:
             error.sent = story.sent  # of every attempt, not of the last alone
             raise
+
+    async def _inside(self, passage: Passage) -> UpstreamResponse:
+        """Go through gate and breaker, which are left once: now, or when the answer has ended."""
+        lane = passage.lane
+        trial = await self._enter(lane)
+        try:
+            reply = await self._forward(passage)
+        except BaseException as error:
+            self._leave(lane, trial, _blame(error, passage))
+            raise
+        if reply.whole() is not None:
+            self._leave(lane, trial, _verdict(reply.status, "whole"))
+            return reply
+        return FollowedResponse(reply, lambda ending: self._leave(lane, trial, _verdict(reply.status, ending)))
+
+    async def _enter(self, lane: Lane) -> Trial:
+        """The breaker is asked twice: nobody waits in line for an open one, and it may open meanwhile."""
+        lane.breaker.check(self.clock.monotonic())
+        await lane.gate.enter()
+        try:
+            trial = lane.breaker.enter(self.clock.monotonic())
+        except ProxyError:
+            lane.gate.leave()
+            raise
+        if trial.is_probe:
+            self.circuit(lane.route.name, lane.breaker.state)
+        return trial
+
+    def _leave(self, lane: Lane, trial: Trial, verdict: Verdict) -> None:
+        before = lane.breaker.state
+        lane.breaker.settle(trial, verdict, self.clock.monotonic())
+        if lane.breaker.state != before:
+            self.circuit(lane.route.name, lane.breaker.state)
+        lane.gate.leave()
 
     async def _forward(self, passage: Passage) -> UpstreamResponse:
         """Token, sign, send; and once more if the provider refused the token before acting."""
@@ -112,6 +162,7 @@ class Pipeline:
         if fresh is None:
             return reply
         await reply.close()
+        passage.healing = True
         if passage.new_id_on_repeat:
             external_id = self._external_id(passage)
         return await self._send(passage, fresh, external_id, "healed")
@@ -172,6 +223,7 @@ class Pipeline:
         passage.end("sign", began)
         attempt = Attempt()
         story.attempts.append(attempt)
+        passage.asked = True
         began = passage.begin("upstream")
         try:
             answer = await self.transports[story.route].send(signed, lane.patience, attempt)
@@ -180,20 +232,21 @@ class Pipeline:
             passage.end("upstream", began)
             if attempt.sent == "maybe":
                 self.watch.attempt(story.route, reason)
-        self._judge(passage, answer, _said(held) if held else None, reason)
+        passage.asked = False
+        self._judge(passage, answer, held)
         return held or answer
 
-    def _judge(self, passage: Passage, answer: UpstreamResponse, said: Any, reason: AttemptReason) -> None:
+    def _judge(self, passage: Passage, answer: UpstreamResponse, held: HeldResponse | None) -> None:
         """Read of an answer what the way ahead and the log need; the caller still gets every byte."""
         story = passage.story
-        verdict = passage.lane.refusals.judge(answer.status, said)
-        passage.refused = verdict.refused
+        verdict = passage.lane.refusals.judge(answer.status, _said(held) if held else None)
+        passage.refused = verdict.refused and held is not None and held.whole() is not None
         story.provider_status, story.provider_code = answer.status, verdict.code
         story.code_class = verdict.code_class
-        story.outcome = "refused" if verdict.refused else "healed" if reason == "healed" else "forwarded"
-        self._look_at_date(story.route, value_of(answer.headers, "Date"))
+        story.outcome = "refused" if passage.refused else "healed" if passage.healing else "forwarded"
+        self._look_at(story.route, value_of(answer.headers, "Date"))
 
-    def _look_at_date(self, route: str, date: str | None) -> None:
+    def _look_at(self, route: str, date: str | None) -> None:
         if date is None or date == self.dates.get(route):
             return
         self.dates[route] = date
@@ -212,6 +265,20 @@ def _said(held: HeldResponse) -> Any:
     body = held.whole()
     readable = inflated(body, value_of(held.headers, "Content-Encoding")) if body else None
     return parsed(readable) if readable else None
+
+
+def _blame(error: BaseException, passage: Passage) -> Verdict:
+    """Is it the provider's doing? `timeouts.total` is, if it passed while the provider was waited for."""
+    if isinstance(error, ProxyError):
+        return "fault" if error.code in FAULTS else "unknown"
+    return "fault" if passage.asked and passage.limit.expired() else "unknown"
+
+
+def _verdict(status: int, ending: Ending) -> Verdict:
+    """Given up at or after its head, a good answer proves nothing: its body may have been a long time coming."""
+    if ending == "broken off" or verdict_on(status) == "fault":
+        return "fault"
+    return "alive" if ending == "whole" else "unknown"
 
 
 def _skew(date: str, now_ms: int) -> float | None:

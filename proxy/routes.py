@@ -1,9 +1,7 @@
 """Routes: what a caller can address, and which method and path it may use there."""
 
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote
 
@@ -70,15 +68,32 @@ def rule_matches(rule: AllowRule, method: str, target: str) -> bool:
     if rule.method not in ("*", method):
         return False
     segments = target.partition("?")[0].split("/")
-    decoded = (unquote(segment, "latin-1").replace("/", INSIDE).replace("\\", INSIDE) for segment in segments)
-    return bool(_pattern(rule.pattern).fullmatch("/".join(decoded)))
+    decoded = [unquote(segment, "latin-1").replace("/", INSIDE).replace("\\", INSIDE) for segment in segments]
+    return _reach(rule.pattern.split("/"), decoded)
 
 
-_PIECE: Final = re.compile(r"/\*\*|/\*(?=/|\Z)|\*|[^*/]+|/")
-_MEANS: Final = {"/**": r"(?:/.*)?", "/*": rf"/[^/{INSIDE}]+", "*": rf"[^/{INSIDE}]*"}
+def _reach(pattern: Sequence[str], segments: Sequence[str]) -> bool:
+    """Every place of the path that the pattern can have come to, step by step: no pattern makes it try again."""
+    places = {0}
+    for piece in pattern:
+        if piece == "**":
+            places = set(range(min(places), len(segments) + 1)) if places else places
+        else:
+            places = {at + 1 for at in places if at < len(segments) and _segment(piece, segments[at])}
+    return len(segments) in places
 
 
-@lru_cache(maxsize=1024)
-def _pattern(text: str) -> "re.Pattern[str]":
-    """`*` is a segment that is not empty, or part of one; `**` any number of segments, none included."""
-    return re.compile("".join(_MEANS.get(piece) or re.escape(piece) for piece in _PIECE.findall(text)), re.DOTALL)
+def _segment(piece: str, text: str) -> bool:
+    """`*` is any text without an encoded slash or backslash, and not nothing where it is the whole segment."""
+    first, *rest = piece.split("*")
+    if not rest:
+        return piece == text
+    if INSIDE in text or not text.startswith(first) or (piece == "*" and not text):
+        return False
+    at = len(first)
+    for part in rest[:-1]:
+        found = text.find(part, at)
+        if found < 0:
+            return False
+        at = found + len(part)
+    return len(text) - at >= len(rest[-1]) and text.endswith(rest[-1])

@@ -3,6 +3,7 @@
 Files and environment are handed in. A value that exists here is valid; all that is wrong is found in one reading.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -21,6 +22,7 @@ from proxy.addresses import (
 )
 from proxy.crosschecks import DEFAULT_ADDRESSES, cross_check
 from proxy.errors import Finding
+from proxy.quantities import duration, size
 from proxy.references import (
     CredentialsShape,
     EnvReference,
@@ -28,16 +30,19 @@ from proxy.references import (
     Inline,
     Reference,
     ReferenceShape,
+    client_id,
     inline,
     path_of_file,
 )
-from proxy.shape import BAD, Choice, Flag, Key, Listing, Only, Parsed, Record, Table, Text, Whole, duration, size
+from proxy.shape import BAD, Choice, Either, Flag, Key, Listing, Only, OrOff, Parsed, Record, Table, Text, Whole
 from proxy.source import Report, Scalar, Source, parse
+from proxy.storeforms import MEMORY, StoreForm, parse_redis, parse_store, redis_form
 from proxy.switches import SWITCHES
 
 __all__ = [
     "AllowRule",
     "BaseUrl",
+    "Circuit",
     "Drain",
     "EnvReference",
     "FileReference",
@@ -56,6 +61,7 @@ __all__ = [
     "setting_paths",
 ]
 
+MOST_WORKERS: Final = 64
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "human", "json"]
 LEVELS: Final = ("debug", "info", "warning", "error")
@@ -80,11 +86,19 @@ class Drain:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """`body` in bytes; `concurrency` and `queue` in requests."""
+    """`body` in bytes; `concurrency`, `math.inf` when off, and `queue` in requests."""
 
     body: int = 1 << 20
-    concurrency: int = 256
+    concurrency: float = 256
     queue: int = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Circuit:
+    """Opens after so many `faults` in a row, `math.inf` when off; then lets one request in `probe` seconds through."""
+
+    faults: float = 10
+    probe: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +131,7 @@ class RouteSettings:
     allow: tuple[AllowRule, ...]
     limits: Limits
     timeouts: Timeouts
+    circuit: Circuit
     switches: Mapping[str, Any]
     allow_small_keys: bool
     tls_ca: Reference | None
@@ -124,7 +139,7 @@ class RouteSettings:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """A whole file. `admin` is None when it is off; `profiles` are folders as written."""
+    """A whole file. `admin` is None when it is off; `profiles` are folders as written; `store_key`: newest first."""
 
     listen: tuple[Listen, ...]
     admin: Listen | None
@@ -136,13 +151,14 @@ class Settings:
     routes: tuple[RouteSettings, ...]
     source: Source
     version: int = 1
-    store: str = "memory"
+    store: StoreForm = MEMORY
+    store_key: tuple[Reference, ...] = ()
     workers: int = 1
 
 
-LATER: Final = frozenset("control control_token store_key trace ca".split())
+LATER: Final = frozenset("control control_token trace ca".split())
 LATER_IN_ROUTE: Final = frozenset(
-    "mode intercept token_standin caller_token refusals allow_private egress_proxy pool circuit".split()
+    "mode intercept token_standin caller_token refusals allow_private egress_proxy pool".split()
 )
 LATER_IN_TLS: Final = frozenset("client_cert client_key sni min_version".split())
 """Keys of the contract that come in later versions. They are no part of the schema."""
@@ -153,7 +169,7 @@ def _given(noun: Callable[..., Any]) -> Callable[..., Any]:
     return lambda **parts: noun(**{name: part for name, part in parts.items() if part is not None})
 
 
-def _limits(body: float | None, **counts: int | None) -> Limits:
+def _limits(body: float | None, **counts: float | None) -> Limits:
     return cast("Limits", _given(Limits)(body=None if body is None else int(body), **counts))
 
 
@@ -174,10 +190,17 @@ DRAIN: Final = Record(
 LIMITS: Final = Record(
     {
         "body": Key(size(), "largest request body"),
-        "concurrency": Key(Whole(1, 100_000), "most requests in flight to the provider"),
-        "queue": Key(Whole(0, 1_000_000), "most requests that wait for their turn"),
+        "concurrency": Key(OrOff(Whole(1, 100_000), math.inf), "most requests in flight to the provider"),
+        "queue": Key(OrOff(Whole(0, 1_000_000), 0), "most requests that wait for their turn"),
     },
     _limits,
+)
+CIRCUIT: Final = Record(
+    {
+        "faults": Key(Whole(1, 10_000), "how many faults of the provider in a row open it"),
+        "probe": Key(duration(), "how often one request is then let through"),
+    },
+    _given(Circuit),
 )
 TIMEOUTS: Final = Record(
     {
@@ -197,6 +220,26 @@ INLINE_SECRET: Final = ReferenceShape(inline, ReferenceShape(inline))
 CA: Final = ReferenceShape(path_of_file)
 
 
+def _store(secret: ReferenceShape) -> Either:
+    secret = replace(secret, passphrase=None)
+    return Either(
+        Parsed(parse_store, "memory, file:///DIRECTORY, redis://HOST/0, rediss://HOST/0 or unix:///PATH"),
+        Record(
+            {
+                "url": Key(
+                    Parsed(parse_redis, "redis://HOST:6379/0, rediss://HOST:6379/0 or unix:///PATH"),
+                    "where Redis is",
+                    required=True,
+                ),
+                "username": Key(replace(secret, literal=client_id), "of Redis' access list"),
+                "password": Key(secret, "what Redis asks for"),
+                "ca": Key(CA, "PEM file of authorities to trust for rediss:// instead of the system's"),
+            },
+            redis_form,
+        ),
+    )
+
+
 def _route(secret: ReferenceShape) -> Record:
     return Record(
         {
@@ -210,6 +253,9 @@ def _route(secret: ReferenceShape) -> Record:
             "allow": Key(ALLOW, "calls that may pass; default: all under the base", ()),
             "limits": Key(LIMITS, "bounds of what is held", Limits()),
             "timeouts": Key(TIMEOUTS, "bounds of waiting", Timeouts()),
+            "circuit": Key(
+                OrOff(CIRCUIT, Circuit(faults=math.inf)), "when a failing provider is left alone", Circuit()
+            ),
             "allow_small_keys": Key(Flag(), "take RSA keys of fewer than 2048 bit", default=False),
             "tls": Key(
                 Record({"ca": Key(CA, "PEM file of authorities to trust instead of the system's")}, later=LATER_IN_TLS),
@@ -236,8 +282,13 @@ def _file(secret: ReferenceShape) -> Record:
                 "probes and metrics",
                 parse_listen(DEFAULT_ADDRESSES["admin"]),
             ),
-            "store": Key(Only("memory", r"file://.*|rediss?://.*|unix:.*"), "where tokens are kept", "memory"),
-            "workers": Key(Only(1, r"[1-9][0-9]*"), "processes", 1),
+            "store": Key(_store(secret), "where tokens are kept", MEMORY),
+            "store_key": Key(
+                Listing(replace(secret, passphrase=None), single=True, least=1),
+                "what kept tokens are encrypted with, the newest first; default: the account's own secret",
+                (),
+            ),
+            "workers": Key(Whole(1, MOST_WORKERS), "processes that serve together", 1),
             "log": Key(LOG, "what is logged, and how", LogSettings()),
             "allowed_hosts": Key(HOSTS, "further names that a loopback listener answers to", ()),
             "drain": Key(DRAIN, "how Paraf ends", Drain()),

@@ -7,7 +7,7 @@ The same shapes give the JSON Schema and the list of settings that the documenta
 import difflib
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
 from proxy.source import Mapping, Node, Path, Report, Scalar, Sequence
@@ -44,7 +44,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f" (known: {', '.join(names)})" if 0 < len(names) <= 12 else ""
 
 
-def _scalar(node: Node, path: Path, report: Report, wanted: str) -> str | None:
+def scalar(node: Node, path: Path, report: Report, wanted: str) -> str | None:
     """The text of a scalar. What stands for nothing in YAML is no text: a template that filled no value in."""
     if not isinstance(node, Scalar):
         report.add(node, path, f"must be {wanted}")
@@ -60,7 +60,7 @@ def _bare(node: Node, path: Path, report: Report, wanted: str) -> str | None:
     if isinstance(node, Scalar) and not node.plain:
         report.add(node, path, f"must be {wanted}, without quotes")
         return None
-    return _scalar(node, path, report, wanted)
+    return scalar(node, path, report, wanted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Text:
     words: str = "some text"
 
     def read(self, node: Node, path: Path, report: Report) -> Any:
-        text = _scalar(node, path, report, self.words)
+        text = scalar(node, path, report, self.words)
         if text is None:
             return BAD
         if re.fullmatch(self.pattern, text):
@@ -88,7 +88,7 @@ class Choice:
     names: tuple[str, ...]
 
     def read(self, node: Node, path: Path, report: Report) -> Any:
-        text = _scalar(node, path, report, "one of " + ", ".join(self.names))
+        text = scalar(node, path, report, "one of " + ", ".join(self.names))
         if text is None or text in self.names:
             return BAD if text is None else text
         report.add(node, path, f"unknown value{did_you_mean(text, self.names)}")
@@ -106,7 +106,7 @@ class Only:
     later: str = r"(?!)"
 
     def read(self, node: Node, path: Path, report: Report) -> Any:
-        text = _scalar(node, path, report, str(self.value))
+        text = scalar(node, path, report, str(self.value))
         if text is None or text == str(self.value):
             return BAD if text is None else self.value
         why = "not in this version" if re.fullmatch(self.later, text) else "unknown value"
@@ -125,7 +125,7 @@ class Parsed:
     words: str
 
     def read(self, node: Node, path: Path, report: Report) -> Any:
-        text = _scalar(node, path, report, self.words)
+        text = scalar(node, path, report, self.words)
         if text is None:
             return BAD
         try:
@@ -172,51 +172,6 @@ class Flag:
 
     def schema(self) -> dict[str, Any]:
         return {"type": "boolean"}
-
-
-@dataclass(frozen=True, slots=True)
-class Quantity:
-    """A number with a unit: `3s`, `500ms`, `1MiB`. The value is in the base unit."""
-
-    units: dict[str, float]
-    minimum: float
-    maximum: float
-    words: str
-
-    def read(self, node: Node, path: Path, report: Report) -> Any:
-        text = _scalar(node, path, report, self.words)
-        if text is None:
-            return BAD
-        found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]+)", text)
-        if not found or found[2] not in self.units:
-            report.add(node, path, f"must be {self.words}")
-            return BAD
-        value = float(found[1]) * self.units[found[2]]
-        if self.minimum <= value <= self.maximum:
-            return value
-        report.add(node, path, f"must be from {self._written(self.minimum)} to {self._written(self.maximum)}")
-        return BAD
-
-    def _written(self, value: float) -> str:
-        name, unit = ([("", 1.0)] + [each for each in self.units.items() if each[1] <= value])[-1]
-        return f"{value / unit:g}{name}"
-
-    def schema(self) -> dict[str, Any]:
-        units = "|".join(self.units)
-        return {"type": "string", "pattern": rf"^[0-9]+(\.[0-9]+)? ?({units})$", "description": self.words}
-
-
-def duration(minimum: float = 0.001, maximum: float = 86_400.0) -> Quantity:
-    """Seconds as float."""
-    return Quantity({"ms": 0.001, "s": 1, "m": 60, "h": 3600}, minimum, maximum, "a duration such as 500ms, 3s or 1m")
-
-
-def size(minimum: int = 1, maximum: int = 1 << 30) -> Quantity:
-    """Bytes."""
-    units = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
-    return Quantity(
-        {name: float(unit) for name, unit in units.items()}, minimum, maximum, "a size such as 64KiB or 1MiB"
-    )
 
 
 def _too_few(count: int, least: int, node: Node, path: Path, report: Report) -> bool:
@@ -340,6 +295,27 @@ def _documented(key: Key) -> dict[str, Any]:
     schema = key.shape.schema()
     words = schema.get("description")
     return {**schema, "description": f"{key.doc}: {words}" if words else key.doc}
+
+
+@dataclass(frozen=True, slots=True)
+class OrOff:
+    """A shape, or the word `off`, which stands for `off`."""
+
+    shape: Shape
+    off: Any
+
+    def read(self, node: Node, path: Path, report: Report) -> Any:
+        if not isinstance(node, Scalar):
+            return self.shape.read(node, path, report)
+        if node.text == "off":
+            return self.off
+        tried = Report(report.file)
+        read = self.shape.read(node, path, tried)
+        report.findings += [replace(found, message=f"{found.message}, or off") for found in tried.findings]
+        return read
+
+    def schema(self) -> dict[str, Any]:
+        return {"anyOf": [{"const": "off"}, self.shape.schema()]}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,46 +1,35 @@
 """One live token for each account: fetched once however many wait, ahead of its end, and again after a refusal.
 
-The fetch is a task of its own: a caller who leaves takes nothing from the others. Life is counted on the
-monotonic clock alone.
+A request is served from this process's memory. The store, and through it other processes, is asked when there is no
+token in it, after a refusal, and when it is time for the next token: by an errand of its own, so that a caller who
+leaves takes nothing from the others. Life is counted on the monotonic clock alone.
 """
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Final, Protocol
+from dataclasses import dataclass, replace
 
-from proxy.errors import FaultKind, ProxyError, TokenFault
+from proxy.errand import Errand, Fetch, Jitter, Means, TokenWatch, Unsaved
+from proxy.errors import ProxyError, StoreFault
+from proxy.failures import STORE_PAUSE, Failure, late
 from proxy.model import Account, Clock, Token
 from proxy.stores import TokenStore
-from proxy.telemetry.labels import FetchResult
-
-LONGEST_PAUSE: Final = 10.0
-"""Seconds between tries while token calls fail: recovery takes no longer once the fault has ended."""
-LONGEST_RETRY_AFTER: Final = 300.0
-"""Seconds for which a provider can hold token calls off by its Retry-After."""
-
-Fetch = Callable[[Account], Awaitable[Token]]
-"""One token call. Raises TokenFault, or ProxyError when the call did not get through."""
-Jitter = Callable[[], float]
-"""A random number from 0 to 1."""
-
-
-class TokenWatch(Protocol):
-    """Told of every token call at its end; the token with `ok` only."""
-
-    def fetched(self, account: Account, result: FetchResult, token: Token | None) -> None: ...
 
 
 class Tokens:
-    """The tokens of all accounts."""
+    """The tokens of all accounts. `owner` names this process among those that share the store."""
 
-    def __init__(self, store: TokenStore, fetch: Fetch, clock: Clock, *, jitter: Jitter, watch: TokenWatch) -> None:
-        self._means = _Means(store, fetch, clock.monotonic, jitter, watch)
+    def __init__(
+        self, store: TokenStore, fetch: Fetch, clock: Clock, *, owner: str, jitter: Jitter, watch: TokenWatch
+    ) -> None:
+        self._means = Means(store, fetch, clock.monotonic, jitter, watch, owner)
         self._keepers: dict[tuple[str, ...], _Keeper] = {}
 
     async def get(self, account: Account) -> Token:
-        """A token with life left. Raises ProxyError `token_unavailable`, at most `account.patience` seconds later."""
+        """A token with life left.
+
+        Raises ProxyError `token_unavailable` or `store_unavailable`, at most `account.patience` seconds later.
+        """
         return await self._keeper(account).get()
 
     async def replace(self, account: Account, refused: Token) -> Token | None:
@@ -59,57 +48,13 @@ class Tokens:
 
 
 @dataclass(frozen=True, slots=True)
-class _Failure:
-    """Why a token call gave no token: its label, our own words, and what the provider said in numbers."""
-
-    result: FetchResult
-    reason: str
-    retry_after: float | None = None
-    provider_status: int | None = None
-    provider_code: str | None = None
-
-    def error(self, account: Account, retry_after: float | None) -> ProxyError:
-        return ProxyError(
-            "token_unavailable",
-            f"account {account.name}: {self.reason}",
-            sent="no",
-            retry_after=retry_after,
-            provider_status=self.provider_status,
-            provider_code=self.provider_code,
-        )
-
-
-_FAULTS: Final[dict[FaultKind, tuple[FetchResult, str]]] = {
-    "rejected": ("rejected", "the provider refused the token call"),
-    "malformed": ("error", "the provider's answer to the token call holds no usable token"),
-    "token_expired_on_arrival": ("error", "the provider gave a token that had already ended"),
-    "upstream": ("error", "the provider failed in the token call"),
-    "timeout": ("timeout", "the provider did not answer the token call in time"),
-}
-
-
-def _failure(error: Exception) -> _Failure:
-    match error:
-        case TokenFault():
-            told = _FAULTS[error.kind]
-            return _Failure(*told, error.retry_after, error.provider_status, error.provider_code)
-        case ProxyError():
-            result: FetchResult = "timeout" if error.code == "upstream_timeout" else "error"
-            reason = f"the token call did not get through ({error.code})"
-            return _Failure(result, reason, error.retry_after, error.provider_status, error.provider_code)
-        case TimeoutError():
-            return _Failure(*_FAULTS["timeout"])
-        case _:
-            return _Failure("error", f"a fault in Paraf during the token call ({type(error).__name__})")
-
-
-@dataclass(frozen=True, slots=True)
 class _Life:
     """How long one token serves; moments in seconds of the monotonic clock."""
 
     token: Token
     usable_until: float
     refresh_from: float
+    refused: bool = False
 
 
 def _life(account: Account, token: Token, now: float, jitter: float) -> _Life:
@@ -125,144 +70,107 @@ def _life(account: Account, token: Token, now: float, jitter: float) -> _Life:
     return _Life(token, token.deadline - min(5.0, 0.02 * left), token.deadline - ahead)
 
 
-class _Pause:
-    """The moment before which no token call of an account starts, and what went wrong if it is for that.
-
-    Counted from the start of the last call, so that a provider that hangs is tried again as soon as one that fails
-    at once; only a Retry-After counts from the answer.
-    """
-
-    def __init__(self) -> None:
-        self.until = -math.inf
-        self.failure: _Failure | None = None
-        self._failures = 0
-
-    def left(self, now: float) -> float | None:
-        return self.until - now if self.until > now else None
-
-    def after_success(self, started: float, min_gap: float) -> None:
-        self.until, self.failure, self._failures = started + min_gap, None, 0
-
-    def after_failure(self, failure: _Failure, *, started: float, now: float, min_gap: float, jitter: float) -> None:
-        pause = min(min_gap * 2.0 ** min(self._failures, 64), LONGEST_PAUSE) * (1 - jitter / 4)
-        self.until = started + max(pause, min_gap)
-        if failure.retry_after is not None:
-            self.until = max(started + min_gap, now + min(failure.retry_after, LONGEST_RETRY_AFTER))
-        self.failure = failure
-        self._failures += 1
-
-
-@dataclass(frozen=True, slots=True)
-class _Means:
-    """What every account's keeper works with."""
-
-    store: TokenStore
-    fetch: Fetch
-    now: Callable[[], float]
-    jitter: Jitter
-    watch: TokenWatch
-
-
 class _Keeper:
-    """The token of one account."""
+    """The token of one account, as this process knows it."""
 
-    def __init__(self, account: Account, means: _Means) -> None:
+    def __init__(self, account: Account, means: Means) -> None:
         self._account = account
         self._means = means
         self._now = means.now
         self._life: _Life | None = None
-        self._pause = _Pause()
-        self._errand: asyncio.Task[Token | _Failure] | None = None
+        self._failure: Failure | None = None
+        self._errand: asyncio.Task[Token | Failure] | None = None
+        self._saving: asyncio.Task[None] | None = None
 
     async def get(self) -> Token:
-        kept = await self._kept()
-        if kept is None:
+        life = self._usable()
+        if life is None:
             return await self._obtain()
-        now = self._now()
-        if now >= kept.refresh_from and now >= self._pause.until:
-            self._under_way(kept.token)
-        return kept.token
+        if self._now() >= life.refresh_from and not self._standing_failure():
+            self._under_way()
+        return life.token
 
     async def replace(self, refused: Token) -> Token | None:
-        await self._means.store.drop(self._account, refused)
-        kept = await self._kept()
-        if kept is not None:
-            return kept.token
+        life = self._life or _life(self._account, refused, self._now(), 0.0)
+        if life.token.value == refused.value:
+            self._life = replace(life, refused=True)
+        elif usable := self._usable():
+            return usable.token
         try:
-            return await self._obtain()
+            brought = await self._obtain()
         except ProxyError:
             return None
+        return brought if brought.value != refused.value else None
 
     async def close(self) -> None:
-        if self._errand is not None:
-            self._errand.cancel()
-            await asyncio.wait({self._errand})
+        tasks = {task for task in (self._errand, self._saving) if task}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
 
-    async def _kept(self) -> _Life | None:
-        token = await self._means.store.get(self._account)
-        if token is None:
-            return None
+    def _usable(self) -> _Life | None:
         life = self._life
-        if life is None or life.token != token:
-            life = self._first_sight(token)
-        return life if self._now() < life.usable_until else None
+        return life if life and not life.refused and self._now() < life.usable_until else None
 
-    def _first_sight(self, token: Token) -> _Life:
-        self._life = _life(self._account, token, self._now(), self._means.jitter())
-        return self._life
+    def _standing_failure(self) -> Failure | None:
+        failed = self._failure
+        return failed if failed and self._now() < failed.until else None
 
     async def _obtain(self) -> Token:
-        """The token of the call under way, or of a new one unless the last one's failure forbids it yet."""
-        if self._pause.failure and (left := self._pause.left(self._now())):
-            raise self._pause.failure.error(self._account, left)
-        errand = self._under_way(None)
-        # Not wait_for: that would end the call of all when one of them leaves.
+        """The token of the errand under way, or of a new one unless the last one's failure forbids it yet."""
+        if failed := self._standing_failure():
+            raise failed.error(self._account, self._now())
+        errand = self._under_way()
+        # Not wait_for: that would end the errand of all when one of them leaves.
         await asyncio.wait({errand}, timeout=self._account.patience)
-        return self._brought(errand)
-
-    def _brought(self, errand: asyncio.Task[Token | _Failure]) -> Token:
-        if not errand.done():
-            late = _Failure("timeout", f"no token within {self._account.patience:g} s")
-            raise late.error(self._account, None)
-        if errand.cancelled():
+        if errand.done() and errand.cancelled():
             raise ProxyError("shutting_down", "the token call was given up")
-        brought = errand.result()
-        if isinstance(brought, _Failure):
-            raise brought.error(self._account, self._pause.left(self._now()))
+        brought = errand.result() if errand.done() else late(self._account)
+        if isinstance(brought, Failure):
+            raise brought.error(self._account, self._now())
         return brought
 
-    def _under_way(self, worn: Token | None) -> asyncio.Task[Token | _Failure]:
+    def _under_way(self) -> asyncio.Task[Token | Failure]:
         if self._errand is None or self._errand.done():
-            self._errand = asyncio.create_task(self._run(worn))
+            self._errand = asyncio.create_task(self._run())
         return self._errand
 
-    async def _run(self, worn: Token | None) -> Token | _Failure:
-        """Bring another token than the worn one, by a call unless the store has it by now."""
-        await asyncio.sleep(self._pause.until - self._now())
-        kept = await self._kept()
-        if kept is not None and kept.token != worn:
-            return kept.token
-        started = self._now()
-        brought = await self._call()
-        await self._settle(brought, started)
-        return brought
+    async def _run(self) -> Token | Failure:
+        life = self._life
+        worn, refused = (life.token, life.refused) if life else (None, False)
+        brought = await Errand(self._account, self._means, worn, refused, self._failure).run()
+        match brought:
+            case Failure():
+                self._failure = brought
+                return brought
+            case Unsaved(token):
+                adopted = self._adopted(token)
+                self._save_later(brought)
+                return adopted
+            case Token():
+                return self._adopted(brought)
 
-    async def _call(self) -> Token | _Failure:
-        try:
-            async with asyncio.timeout(self._account.patience):
-                token = await self._means.fetch(self._account)
-        except Exception as error:  # noqa: BLE001 - whatever it is, callers get words and the next try a pause
-            return _failure(error)
-        return token if token.deadline > self._now() else _failure(TokenFault("token_expired_on_arrival"))
+    def _adopted(self, token: Token) -> Token:
+        self._life = _life(self._account, token, self._now(), self._means.jitter())
+        self._failure = None
+        self._means.watch.kept(self._account, token)
+        return token
 
-    async def _settle(self, brought: Token | _Failure, started: float) -> None:
-        min_gap = self._account.min_gap
-        if isinstance(brought, _Failure):
-            now, jitter = self._now(), self._means.jitter()
-            self._pause.after_failure(brought, started=started, now=now, min_gap=min_gap, jitter=jitter)
-            self._means.watch.fetched(self._account, brought.result, None)
-        else:
-            self._first_sight(brought)
-            await self._means.store.put(self._account, brought)
-            self._pause.after_success(started, min_gap)
-            self._means.watch.fetched(self._account, "ok", brought)
+    def _save_later(self, unsaved: Unsaved) -> None:
+        if self._saving:
+            self._saving.cancel()
+        self._saving = asyncio.create_task(self._save(unsaved))
+
+    async def _save(self, unsaved: Unsaved) -> None:
+        """Put into the store, as soon as it answers, what it could not take: or others fetch again and end it."""
+        token = unsaved.token
+        while (life := self._usable()) and life.token == token:
+            await asyncio.sleep(STORE_PAUSE * (1 - self._means.jitter() / 2))
+            try:
+                kept = await self._means.store.put(self._account, token, unsaved.lease)
+            except StoreFault:
+                continue
+            if kept.value != token.value:
+                self._adopted(kept)
+            return

@@ -1,11 +1,10 @@
 """Puts this folder on the path, so that tests share their tools by plain import."""
 
-import asyncio
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
 
-import pytest
 from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -14,9 +13,7 @@ settings.register_profile("unhurried", deadline=None, suppress_health_check=[Hea
 settings.load_profile("unhurried")
 
 
-@pytest.fixture(scope="session")
-def event_loop_policy():
+def pytest_asyncio_loop_factories(config, item):
     """PARAF_TEST_LOOP=uvloop runs every test over uvloop."""
-    if os.environ.get("PARAF_TEST_LOOP") == "uvloop":
-        return pytest.importorskip("uvloop").EventLoopPolicy()
-    return asyncio.DefaultEventLoopPolicy()
+    name = os.environ.get("PARAF_TEST_LOOP", "asyncio")
+    return {name: import_module(name).new_event_loop}

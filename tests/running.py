@@ -9,13 +9,17 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from proxy import app as app_module
 from proxy.app import App
 from proxy.clock import SystemClock
 from proxy.commands import fresh
-from proxy.generation import build
+from proxy.generation import Generation, build
 from proxy.sandbox.accounts import FreshAccount, fresh_accounts
 from proxy.sandbox.server import Sandbox
-from proxy.settings import read_settings
+from proxy.settings import Settings, read_settings
+
+app_module.verified_tls = cache(app_module.verified_tls)  # type: ignore[assignment]
+"""The system's roots take 60 ms to read: one context serves all proxies of a test run."""
 
 ANY = "127.0.0.1:0"
 EVERY = (
@@ -64,14 +68,25 @@ class Running:
         return sum(each.value for each in samples if each.name == name and labels.items() <= each.labels.items())
 
 
-@asynccontextmanager
-async def proxy(configuration: dict[str, Any]) -> AsyncIterator[Running]:
+def built(configuration: dict[str, Any]) -> tuple[Settings, Generation]:
+    """The dear part of a start, when a test makes many."""
     text = fresh.text({"listen": ANY, "admin": ANY, "log": {"level": "debug", "format": "json"}, **configuration})
     settings, _ = read_settings(text, "paraf.yaml", environ={}, allow_inline_secrets=True)
+    return settings, build(settings, environ={}, folder=Path())
+
+
+@asynccontextmanager
+async def started(settings: Settings, generation: Generation) -> AsyncIterator[Running]:
     log = io.StringIO()
-    app = App(settings, build(settings, environ={}, folder=Path()), log)
+    app = App(settings, generation, log)
     async with app.running():
         yield Running(app, log)
+
+
+@asynccontextmanager
+async def proxy(configuration: dict[str, Any]) -> AsyncIterator[Running]:
+    async with started(*built(configuration)) as running:
+        yield running
 
 
 def routes(chosen: Iterable[FreshAccount], upstream: str, **each: Any) -> dict[str, Any]:
@@ -95,4 +110,4 @@ async def through_sandbox(*profiles: str, **each: Any) -> AsyncIterator[tuple[Ru
         await sandbox.stop()
 
 
-__all__ = ["EVERY", "Running", "accounts", "of", "proxy", "routes", "through_sandbox"]
+__all__ = ["EVERY", "Running", "accounts", "built", "of", "proxy", "routes", "started", "through_sandbox"]

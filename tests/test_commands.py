@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 from vectors_read import named, vector_file, vectors
 
 CONFIG = """\
@@ -71,6 +72,24 @@ def test_check_good(folder, secret):
     done = paraf("check", "-c", "paraf.yaml", cwd=folder, **secret)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     assert paraf("check", "-c", "paraf.yaml", "--format", "json", cwd=folder, **secret).stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("written", "limits", "circuit"),
+    [
+        ("", {"body": 1048576, "concurrency": 256, "queue": 1024}, {"faults": 10, "probe": 5.0}),
+        (
+            "    limits: {concurrency: off, queue: off}\n    circuit: off\n",
+            {"body": 1048576, "concurrency": "off", "queue": 0},
+            "off",
+        ),
+    ],
+)
+def test_check_shows_what_guards_a_provider(folder, secret, written, limits, circuit):
+    (folder / "paraf.yaml").write_text(CONFIG + written)
+    done = paraf("check", "-c", "paraf.yaml", "--show-effective", "--format", "github", cwd=folder, **secret)
+    (route,) = yaml.safe_load(done.stdout)["routes"].values()
+    assert (route["limits"], route["circuit"]) == (limits, circuit)
 
 
 def test_check_tells_everything_at_once(folder, secret):
@@ -271,3 +290,16 @@ def test_sandbox_hands_out_a_configuration_that_serves(tmp_path):
         finally:
             sandbox.send_signal(signal.SIGINT)
             assert sandbox.wait(10) == 130
+
+
+def test_sandbox_says_what_is_wrong_in_a_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    few = ("--provider", "netzme")
+    for arguments, code in (
+        (("--listen", "nonsense"), 2),
+        (("--listen", "192.0.2.1:0"), 1),
+        (("--listen", "127.0.0.1:0", "--write", str(tmp_path / "file" / "below")), 1),
+    ):
+        done = paraf("sandbox", *few, *arguments)
+        assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
+        assert done.stderr.strip()

@@ -365,7 +365,7 @@ def test_log_fields_are_documented():
     stream = io.StringIO()
     story = Story("id", "GET", 0.0, route="r", external_id="1", phases=dict.fromkeys(PHASES, 0.0))
     story.attempts.append(Attempt("maybe"))
-    story.status, story.error = 502, "upstream_protocol"
+    story.status, story.error, story.detail = 502, "upstream_protocol", "words"
     story.provider_status, story.provider_code = 200, "1"
     RequestLog(configure("info", "json", stream, SystemClock())).told(story)
     same(documented(README, "Log lines/Field"), json.loads(stream.getvalue()))

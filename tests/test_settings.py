@@ -1,6 +1,7 @@
 """One file in, frozen settings out: defaults, every mistake at once with its place, the schema and the example."""
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from proxy.model import Secret
 from proxy.settings import (
     AllowRule,
     BaseUrl,
+    Circuit,
     Drain,
     EnvReference,
     FileReference,
@@ -28,6 +30,7 @@ from proxy.settings import (
     setting_paths,
 )
 from proxy.source import Mapping, Node, Scalar, Sequence, parse
+from proxy.storeforms import MEMORY, FileForm, RedisForm
 from proxy.switches import SWITCHES
 
 EXAMPLE = (Path(__file__).parent.parent / "config" / "paraf.yaml").read_text()
@@ -62,13 +65,14 @@ def test_defaults() -> None:
     assert settings.log == LogSettings("info", "auto")
     assert settings.drain == Drain(0.0, 25.0)
     assert (settings.allowed_hosts, settings.profiles, settings.strict_permissions) == ((), (), False)
-    assert (settings.version, settings.store, settings.workers) == (1, "memory", 1)
+    assert (settings.version, settings.store, settings.workers) == (1, MEMORY, 1)
     assert settings.source.file == "paraf.yaml"
     assert (route.name, route.provider, route.environment, route.prefix) == ("doku", "doku", "sandbox", "/doku")
     assert (route.hosts, route.upstream, route.token_upstream, route.tls_ca) == (None, None, None, None)
     assert (route.allow, dict(route.switches), route.allow_small_keys) == ((), {}, False)
     assert route.limits == Limits(body=1_048_576, concurrency=256, queue=1024)
     assert route.timeouts == Timeouts(connect=3.0, first_byte=30.0, idle=30.0, total=60.0, token=10.0)
+    assert route.circuit == Circuit(faults=10, probe=5.0)
     assert dict(route.credentials) == {"client_id": Inline(Secret("BRN-1")), "client_secret": EnvReference("S")}
 
 
@@ -78,7 +82,7 @@ version: 1
 listen: [unix:/run/paraf.sock, "[::1]:8080"]
 admin: off
 store: memory
-workers: 1
+workers: 4
 log: {level: debug, format: json}
 allowed_hosts: [Paraf.Internal]
 drain: {delay: 3s, timeout: 1m}
@@ -97,6 +101,7 @@ routes:
     allow: ["POST /orders/**", "* /status"]
     limits: {body: 2MiB, queue: 0}
     timeouts: {connect: 500ms, total: 1.5m}
+    circuit: {faults: 3}
     allow_small_keys: true
     tls: {ca: ca.pem}
     canonical: sorted
@@ -109,7 +114,7 @@ routes:
     assert settings.admin is None
     assert settings.log == LogSettings("debug", "json")
     assert settings.drain == Drain(3.0, 60.0)
-    assert (settings.allowed_hosts, settings.strict_permissions) == (("paraf.internal",), True)
+    assert (settings.allowed_hosts, settings.strict_permissions, settings.workers) == (("paraf.internal",), True, 4)
     assert settings.profiles == ("profiles", "/etc/paraf")
     assert (route.name, route.environment, route.prefix, route.hosts) == (
         "bank_2", None, "/bank/two", ("api.bank.example",),
@@ -121,10 +126,47 @@ routes:
     assert route.limits == Limits(body=2_097_152, concurrency=256, queue=0)
     assert isinstance(route.limits.body, int)
     assert route.timeouts == Timeouts(connect=0.5, total=90.0)
+    assert route.circuit == Circuit(faults=3, probe=5.0)
     assert (route.allow_small_keys, route.tls_ca) == (True, FileReference("ca.pem"))
     assert set(route.switches) == {"canonical", "strip_base_path", "constants", "external_id"}
     assert route.switches["constants"] == {"partner_id": "00012345", "country": "NO", "cutoff": "12:30"}
     assert route.switches["external_id"]["prefix"] == "77"
+
+
+def test_what_guards_a_provider_can_be_switched_off() -> None:
+    (route,) = read(MINIMAL + "    limits: {concurrency: off, queue: off}\n    circuit: off\n").routes
+    assert (route.limits, route.circuit) == (Limits(concurrency=math.inf, queue=0), Circuit(faults=math.inf))
+
+
+@pytest.mark.parametrize(
+    ("line", "store"),
+    [
+        ("store: memory", MEMORY),
+        ("store: file:///var/lib/paraf/", FileForm("/var/lib/paraf")),
+        ("store: redis://redis", RedisForm("redis")),
+        ("store: rediss://[::1]:7000/3", RedisForm("::1", 7000, database=3, tls=True)),
+        ("store: unix:///run/redis.sock", RedisForm(socket="/run/redis.sock")),
+        ("store: {url: 'redis://h/1', password: {env: P}}", RedisForm("h", database=1, password=EnvReference("P"))),
+        (
+            "store: {url: 'rediss://h', username: paraf, password: {file: p}, ca: ca.pem}",
+            RedisForm(
+                "h",
+                tls=True,
+                username=Inline(Secret("paraf")),
+                password=FileReference("p"),
+                ca=FileReference("ca.pem"),
+            ),
+        ),
+    ],
+)
+def test_stores(line: str, store: object) -> None:
+    assert read(f"{line}\n{MINIMAL}").store == store
+
+
+def test_the_key_of_the_store_is_one_or_several_the_newest_first() -> None:
+    assert read(f"store_key: {{env: K}}\n{MINIMAL}").store_key == (EnvReference("K"),)
+    several = read(f"store_key: [{{file: new}}, {{file: old}}]\n{MINIMAL}").store_key
+    assert several == (FileReference("new"), FileReference("old"))
 
 
 @pytest.mark.parametrize("text", ["00012345", "NO", "12:30", "1e5", "true", "0x10"])
@@ -183,10 +225,32 @@ def test_five_mistakes_are_five_findings_each_at_its_place() -> None:
     [
         ("version: 2", "1:10: version: unknown value; known: 1"),
         ("lisen: 127.0.0.1:1", "1:1: lisen: unknown key (did you mean listen?)"),
-        ("store: file:///var/lib/paraf", "1:8: store: not in this version; known: memory"),
-        ("store: rediss://h", "1:8: store: not in this version; known: memory"),
-        ("workers: 4", "1:10: workers: not in this version; known: 1"),
-        ("workers: -1", "1:10: workers: unknown value; known: 1"),
+        ("store: disk",
+         ("1:8: store: must be memory, file:///DIRECTORY, redis://HOST:6379/0, rediss://HOST:6379/0 "
+          "or unix:///PATH")),
+        ("store: file://tokens",
+         "1:8: store: must be the full path of a directory after file://, as in file:///var/lib/paraf"),
+        ("store: redis://u:hunter2@h",
+         "1:8: store: must not hold a user or password: write store: {url: ..., password: {env: NAME}}"),
+        ("store: {password: {env: P}}", "1:8: store: url is missing: where Redis is"),
+        ("store: {url: memory}",
+         "1:14: store.url: must be redis://HOST:6379/0, rediss://HOST:6379/0 or unix:///PATH, with no more in it"),
+        ("store: {url: 'redis://h', password: hunter2}",
+         ("1:37: store.password: a secret stands in the file: use {env: NAME} or {file: PATH}, "
+          "or start with --allow-inline-secrets")),
+        ("store: {url: 'redis://h', username: paraf}",
+         "1:8: store: username stands without password: Redis wants both"),
+        ("store: {url: 'redis://h', ca: ca.pem}",
+         "1:8: store: ca is for rediss:// alone: nothing else checks a certificate"),
+        ("store: {url: 'redis://h', pasword: {env: P}}",
+         "1:27: store.pasword: unknown key (did you mean password?)"),
+        ("store_key: hunter2",
+         ("1:12: store_key: a secret stands in the file: use {env: NAME} or {file: PATH}, "
+          "or start with --allow-inline-secrets")),
+        ("store_key: []", "1:12: store_key: is empty: needs at least one entry"),
+        ("workers: 65", "1:10: workers: must be a whole number from 1 to 64"),
+        ("workers: 0", "1:10: workers: must be a whole number from 1 to 64"),
+        ("workers: auto", "1:10: workers: must be a whole number from 1 to 64"),
         ("log: {level: INFO}", "1:14: log.level: unknown value (did you mean info?)"),
         ("log: info", "1:6: log: must be a mapping (known: format, level)"),
         ("drain: {delay: 5}", "1:16: drain.delay: must be a duration such as 500ms, 3s or 1m"),
@@ -217,7 +281,12 @@ def test_mistakes_at_the_top(line: str, finding: str) -> None:
         ("allow: []", "7:12: routes.doku.allow: is empty: needs at least one entry"),
         ("allow: [GET]", ("7:13: routes.doku.allow.0: needs a path that begins with / after the method, as in: "
                          "POST /orders/**")),
-        ("limits: {queue: -1}", "7:21: routes.doku.limits.queue: must be a whole number from 0 to 1000000"),
+        ("limits: {queue: -1}", "7:21: routes.doku.limits.queue: must be a whole number from 0 to 1000000, or off"),
+        ("limits: {concurrency: 0}", ("7:27: routes.doku.limits.concurrency: must be a whole number from 1 to 100000, "
+                                     "or off")),
+        ("circuit: on", "7:14: routes.doku.circuit: must be a mapping (known: faults, probe), or off"),
+        ("circuit: {faults: 0}", "7:23: routes.doku.circuit.faults: must be a whole number from 1 to 10000"),
+        ("circuit: {probes: 5s}", "7:15: routes.doku.circuit.probes: unknown key (did you mean probe?)"),
         ("timeouts: {total: 0s}", "7:23: routes.doku.timeouts.total: must be from 1ms to 24h"),
         ("headers: {sets: {A: b}}", "7:15: routes.doku.headers.sets: unknown key (did you mean set?)"),
         ("headers: {set: {A: é}}", "7:24: routes.doku.headers.set.A: must be printable ASCII text"),
@@ -318,7 +387,7 @@ def test_the_example_parses_and_shows_the_defaults() -> None:
     ]  # fmt: skip
     for name in ("listen", "admin", "log", "allowed_hosts", "drain", "strict_permissions", "profiles"):
         assert getattr(settings, name) == getattr(minimal, name), name
-    for name in ("prefix", "hosts", "allow", "limits", "timeouts", "switches", "allow_small_keys", "tls_ca"):
+    for name in ("prefix", "hosts", "allow", "limits", "timeouts", "circuit", "switches", "allow_small_keys", "tls_ca"):
         assert getattr(settings.routes[0], name) == getattr(minimal.routes[0], name), name
 
 
@@ -372,10 +441,13 @@ def test_the_schema_is_json_and_closed_everywhere() -> None:
 
 def test_later_keys_are_no_part_of_the_schema() -> None:
     names = {path.rpartition(".")[2] for path in setting_paths()}
-    assert names.isdisjoint({"control", "control_token", "store_key", "trace", "mode", "intercept", "pool", "sni"})
+    assert names.isdisjoint({"control", "control_token", "trace", "mode", "intercept", "pool", "sni"})
 
 
 def test_setting_paths_are_dotted() -> None:
     paths = setting_paths()
-    assert {"version", "drain.timeout", "routes.*.limits.body", "routes.*.tls.ca", "routes.*.headers.set"} <= set(paths)
+    assert {"store", "store.url", "store.password", "store_key"} <= set(paths)
+    assert {"version", "drain.timeout", "routes.*.limits.body", "routes.*.tls.ca", "routes.*.circuit.faults"} <= set(
+        paths
+    )
     assert len(paths) == len(set(paths))

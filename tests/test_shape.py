@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from proxy.quantities import duration, size
 from proxy.shape import (
     BAD,
     Anything,
@@ -13,6 +14,7 @@ from proxy.shape import (
     Key,
     Listing,
     Only,
+    OrOff,
     Parsed,
     Record,
     Shape,
@@ -20,8 +22,6 @@ from proxy.shape import (
     Text,
     Whole,
     did_you_mean,
-    duration,
-    size,
 )
 from proxy.source import Report, parse
 
@@ -67,6 +67,10 @@ TAKEN: list[tuple[Shape, str, Any]] = [
     (Only(1), "1", 1),
     (Either(Text(), Record({"a": Key(Text(), "a")})), "x", "x"),
     (Either(Text(), Record({"a": Key(Text(), "a")})), "{a: x}", {"a": "x"}),
+    (OrOff(Whole(0, 9), -1), "5", 5),
+    (OrOff(Whole(0, 9), -1), "off", -1),
+    (OrOff(Whole(0, 9), None), "'off'", None),
+    (OrOff(Record({"a": Key(Text(), "a")}), None), "{a: off}", {"a": "off"}),
 ]
 
 
@@ -109,6 +113,10 @@ REFUSED: list[tuple[Shape, str, str]] = [
     (Table(Text()), "[a]", "1:4 v: must be a mapping"),
     (Only("memory", "file:.*"), "file:///x", "1:4 v: not in this version; known: memory"),
     (Only("memory", "file:.*"), "disk", "1:4 v: unknown value; known: memory"),
+    (OrOff(Whole(0, 9), -1), "OFF", "1:4 v: must be a whole number from 0 to 9, or off"),
+    (OrOff(Whole(0, 9), -1), "~", "1:4 v: is empty: must be a whole number from 0 to 9, or off"),
+    (OrOff(Record({"a": Key(Text(), "a")}), None), "x", "1:4 v: must be a mapping (known: a), or off"),
+    (OrOff(Record({"a": Key(Flag(), "a")}), None), "{a: off}", "1:8 v.a: must be true or false"),
 ]
 
 
@@ -216,4 +224,5 @@ def test_schemas_say_the_same() -> None:
         "additionalProperties": False,
         "required": ["n"],
     }
+    assert OrOff(Flag(), None).schema() == {"anyOf": [{"const": "off"}, {"type": "boolean"}]}
     assert Listing(Flag(), least=1).schema() == {"type": "array", "items": {"type": "boolean"}, "minItems": 1}

@@ -2,70 +2,12 @@ import asyncio
 from dataclasses import replace
 
 import pytest
-from virtual_time import VirtualClock, in_virtual_time
+from token_bench import DOKU, NETZME, Bench
+from virtual_time import in_virtual_time
 
-from proxy.errors import FaultKind, ProxyError, TokenFault
-from proxy.model import Account, Secret, Token
-from proxy.stores import TokenStore
+from proxy.errors import FaultKind, ProxyError, StoreFault, TokenFault
+from proxy.model import Account, Token
 from proxy.stores.memory import MemoryStore
-from proxy.tokens import Tokens
-
-DOKU = Account("doku", "doku", "sandbox", "https://api.test/token", "BRN-1")
-NETZME = Account("netzme", "netzme", "stage", "https://toko.test/token", "pay", exclusive=True, min_gap=5.0)
-
-
-class Provider:
-    """Answers token calls as scripted: a fault for each time one is due, else a new token of `life` seconds."""
-
-    def __init__(self, clock: VirtualClock, *, life: float = 900.0, takes: float = 0.2) -> None:
-        self.clock, self.life, self.takes = clock, life, takes
-        self.faults: list[Exception] = []
-        self.down: Exception | None = None
-        self.calls: list[float] = []
-        self.told: list[tuple[str, str, Token | None]] = []
-
-    async def fetch(self, account: Account) -> Token:
-        self.calls.append(self.clock.monotonic())
-        number = len(self.calls)
-        await asyncio.sleep(self.takes)
-        if self.faults:
-            raise self.faults.pop(0)
-        if self.down:
-            raise self.down
-        ends = self.clock.now_ms() + int(self.life * 1000)
-        return Token(Secret(f"token-{number}"), ends, self.clock.monotonic() + self.life)
-
-    def fetched(self, account: Account, result: str, token: Token | None) -> None:
-        self.told.append((account.name, result, token))
-
-    @property
-    def results(self) -> list[str]:
-        return [result for _, result, _ in self.told]
-
-
-class Bench:
-    def __init__(self, *, store: TokenStore | None = None, jitter: float = 0.0, **provider: float) -> None:
-        self.clock = VirtualClock()
-        self.provider = Provider(self.clock, **provider)
-        self.tokens = Tokens(
-            store or MemoryStore(self.clock.monotonic),
-            self.provider.fetch,
-            self.clock,
-            jitter=lambda: jitter,
-            watch=self.provider,
-        )
-
-    @property
-    def calls(self) -> int:
-        return len(self.provider.calls)
-
-    async def get(self, account: Account = DOKU) -> str:
-        return (await self.tokens.get(account)).value.reveal()
-
-    async def error(self, account: Account = DOKU) -> ProxyError:
-        with pytest.raises(ProxyError) as caught:
-            await self.tokens.get(account)
-        return caught.value
 
 
 @in_virtual_time
@@ -441,24 +383,37 @@ async def test_a_call_takes_no_longer_than_patience() -> None:
     assert bench.provider.results == ["timeout"]
 
 
-# A store that answers late, as a shared one does.
+# The store is nobody's concern who has a token.
 
 
-class SlowStore(MemoryStore):
-    async def get(self, account: Account) -> Token | None:
-        kept = await super().get(account)
-        await asyncio.sleep(0.5)
-        return kept
+class Counting(MemoryStore):
+    """Counts the steps that are asked of it, and fails them while it is `down`."""
+
+    steps = 0
+    down = False
+
+    def __getattribute__(self, name):
+        if name in {"get", "claim", "renew", "put", "release", "drop"}:
+            self.steps += 1
+            if self.down:
+                raise StoreFault
+        return super().__getattribute__(name)
+
+
+def counting(bench_clock):
+    return Counting(bench_clock.monotonic)
 
 
 @in_virtual_time
-async def test_who_looked_before_another_stored_makes_no_second_call() -> None:
-    bench = Bench(store=SlowStore(VirtualClock().monotonic), takes=0.2)
-    early = asyncio.create_task(bench.get(NETZME))
-    await asyncio.sleep(1.1)  # the call is under way and ends at 1.2; this look ends after that
-    late = asyncio.create_task(bench.get(NETZME))
-    assert {await early, await late} == {"token-1"}
-    assert bench.calls == 1
+async def test_a_request_with_a_token_asks_nothing_of_the_store() -> None:
+    stores: list[Counting] = []
+    bench = Bench(store=lambda clock: stores.append(counting(clock)) or stores[-1])
+    await bench.get()
+    cold = stores[0].steps
+    assert cold == 3  # claim, the last look before the call, put
+    for _ in range(1_000):
+        await bench.get()
+    assert stores[0].steps == cold
 
 
 # Its end.

@@ -1,7 +1,7 @@
 """Signed bytes are sent bytes: thousands of hostile requests, recorded on a raw socket, judged by the sandbox's judge.
 
 The judge recomputes every signature from the recorded bytes with a canonicalisation of its own. Whatever a caller
-puts under a name that Paraf sets carries the mark EVIL, which must never arrive.
+puts under a name that Paraf sets carries the mark EVIL!, which must never arrive (no base64 holds it by chance).
 """
 
 import os
@@ -97,7 +97,8 @@ class Caller:
     def headers(self):
         made = [(self.random.choice(PASSING), f"v{self.random.randrange(9)}") for _ in range(self.random.randrange(4))]
         made += [
-            (self.random.choice(self.owned), f"EVIL{self.random.randrange(9)}") for _ in range(self.random.randrange(4))
+            (self.random.choice(self.owned), f"EVIL!{self.random.randrange(9)}")
+            for _ in range(self.random.randrange(4))
         ]
         if self.random.random() < 0.3:
             made.append(("Connection", ", ".join(self.random.choices(NOMINATED, k=2))))
@@ -105,7 +106,7 @@ class Caller:
             made.append(("channel-id", "VA001"))
         if self.external_id and self.random.random() < 0.3:
             made.append((self.external_id, str(self.random.randrange(10**20))))
-            made.append((self.external_id.replace("-", "_"), "EVIL"))
+            made.append((self.external_id.replace("-", "_"), "EVIL!"))
         self.random.shuffle(made)
         # The server refuses a second one of most standard headers by itself; X-Custom may stand as often as it likes.
         first = {name.lower(): i for i, (name, _) in reversed(list(enumerate(made)))}
@@ -163,7 +164,7 @@ def looked_at(recorder, caller, request, answer):
     (sent,) = recorder.calls
     assert sent.target == recorder.mount + target.encode(), request
     assert sent.method == method
-    assert not [value for _, value in sent.headers if b"EVIL" in value], (request[:4], sent)
+    assert not [value for _, value in sent.headers if b"EVIL!" in value], (request[:4], sent)
     desk = recorder.desk
     verdict = desk.call(recorder.raw(sent), recorder.clock.now_ms())
     assert verdict.accepted, (verdict.part, verdict.words, request[:4], sent)

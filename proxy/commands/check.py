@@ -2,9 +2,10 @@
 
 import asyncio
 import json
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
-from typing import Final
+from typing import Any, Final
 
 import click
 import yaml
@@ -12,10 +13,11 @@ import yaml
 from proxy.clock import SystemClock
 from proxy.commands import EXIT_CONFIG, EXIT_FAILURE
 from proxy.commands.configuration import Loaded, config_options, load
+from proxy.errand import Fetch
 from proxy.errors import ConfigError, Finding, ProxyError, TokenFault
 from proxy.model import Account
+from proxy.settings import Circuit, Limits, Timeouts
 from proxy.source import Severity
-from proxy.tokens import Fetch
 
 
 def _text(findings: Iterable[Finding]) -> str:
@@ -91,13 +93,17 @@ async def _ask(loaded: Loaded, account: Account, fetch: Fetch, take_token: bool)
             "exclusive: not asked, a new token would end the live one (--take-token asks all the same)", "warning"
         )
     try:
-        await fetch(account)
+        await fetch(account, _nobody_else)
     except TokenFault as fault:
         status = f" (status {fault.provider_status}, code {fault.provider_code})" if fault.provider_status else ""
         return found(f"token call: {fault.kind}{status}")
     except ProxyError as error:
         return found(f"token call: {error.detail}")
     return None
+
+
+async def _nobody_else() -> None:
+    """A check takes no lease: what it fetches is not kept, and ends nobody's token unless that was asked for."""
 
 
 def _effective(loaded: Loaded) -> str:
@@ -114,8 +120,13 @@ def _effective(loaded: Loaded) -> str:
             "token": lane.exchange.url if lane.exchange else None,
             "exclusive": lane.account.exclusive,
             "allow": [f"{rule.method} {rule.pattern}" for rule in route.allow] or ["everything under the base"],
-            "limits": asdict(route.limits),
-            "timeouts": asdict(route.timeouts),
+            "limits": _shown(route.limits),
+            "timeouts": _shown(route.timeouts),
+            "circuit": "off" if math.isinf(lane.breaker.rule.faults) else _shown(lane.breaker.rule),
             "switches": {name: value for name, value in switches.items() if isinstance(value, str | bool)},
         }
     return str(yaml.safe_dump({"routes": routes}, sort_keys=False, allow_unicode=True)).rstrip()
+
+
+def _shown(numbers: Limits | Timeouts | Circuit) -> dict[str, Any]:
+    return {name: "off" if math.isinf(value) else value for name, value in asdict(numbers).items()}

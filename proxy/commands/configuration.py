@@ -32,10 +32,13 @@ def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return file(inline(command))
 
 
-def load(file: str, *, allow_inline_secrets: bool) -> Loaded:
-    """Raises ConfigError with every finding."""
+def load(
+    file: str, *, allow_inline_secrets: bool, adjust: Callable[[Settings], Settings] = lambda settings: settings
+) -> Loaded:
+    """`adjust` has the last word on the settings. Raises ConfigError with every finding."""
     text = _text(file)
     settings, warnings = read_settings(text, file, environ=os.environ, allow_inline_secrets=allow_inline_secrets)
+    settings = adjust(settings)
     generation = build(settings, environ=os.environ, folder=Path(file).resolve().parent)
     return Loaded(settings, generation, tuple(sorted((*warnings, *generation.findings))))
 

@@ -91,14 +91,15 @@ class Shown:
 
     def lines(self) -> list[str]:
         target, body, headers = fresh.EXAMPLES[self.name]
-        seen = _echo(self.answer)
+        seen, own = _echo(self.answer), {key for key, _ in headers}
+        added = {key: value for key, value in seen.get("headers", {}).items() if key not in own}
         return [
             f"{self.name}",
             f"  before          POST /{self.name}{target}",
             *(f"                  {key}: {value}" for key, value in headers),
             f"                  {body}",
             f"  string-to-sign  {seen.get('stringToSign', '(none)')}".replace("\n", "\n                  "),
-            *(f"  added           {key}: {value}" for key, value in seen.get("headers", {}).items()),
+            *(f"  added           {key}: {value}" for key, value in added.items()),
             f"  answer          {self.status} {json.dumps(self.answer, ensure_ascii=False)[:160]}",
         ]
 

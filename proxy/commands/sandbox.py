@@ -10,6 +10,7 @@ from proxy.addresses import TcpListen, parse_listen
 from proxy.app import until_signalled
 from proxy.clock import SystemClock
 from proxy.commands import fresh
+from proxy.errors import StartError
 from proxy.sandbox.accounts import FreshAccount, fresh_accounts
 from proxy.sandbox.rules import RULES
 from proxy.sandbox.server import Sandbox
@@ -29,7 +30,10 @@ def sandbox(listen: str, providers: tuple[str, ...], folder: Path | None) -> int
     The accounts are fresh at each start. Their configuration goes to stdout, for `paraf serve
     --allow-inline-secrets`, or with --write into a folder, with the secrets in files.
     """
-    address = parse_listen(listen)
+    try:
+        address = parse_listen(listen)
+    except ValueError as error:
+        raise click.UsageError(f"--listen {error}") from None
     if not isinstance(address, TcpListen):
         raise click.UsageError("--listen takes HOST:PORT")
     return asyncio.run(_serve(address, providers or tuple(sorted(RULES)), folder))
@@ -39,8 +43,15 @@ async def _serve(address: TcpListen, providers: tuple[str, ...], folder: Path | 
     accounts = await asyncio.to_thread(fresh_accounts, providers)
     served = Sandbox([each.account for each in accounts], clock=SystemClock())
     async with until_signalled() as stop:
-        host, port = await served.start(address.host, address.port)
-        _hand_out(accounts, f"http://{host}:{port}", folder)
+        try:
+            host, port = await served.start(address.host, address.port)
+        except OSError as error:
+            raise StartError(f"cannot listen on {address}: {error.strerror or 'no such address'}") from None
+        try:
+            _hand_out(accounts, f"http://{host}:{port}", folder)
+        except OSError as error:
+            await served.stop()
+            raise StartError(f"cannot write into {folder}: {error.strerror or 'unknown'}") from None
         await stop.wait()
         await served.stop()
     return stop.exit_code

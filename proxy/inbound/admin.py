@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, Literal, cast
 
 from aiohttp import web
@@ -24,17 +24,19 @@ _TEXT: Final = "text/plain; charset=utf-8"
 class AdminServer:
     """`render` gives the metrics page and its content type, `state` what the probes are about."""
 
-    def __init__(self, render: Callable[[], tuple[bytes, str]], state: Callable[[], State]) -> None:
+    def __init__(self, render: Callable[[], Awaitable[tuple[bytes, str]]], state: Callable[[], State]) -> None:
         self._render = render
         self._state = state
 
-    async def start(self, listener: socket.socket) -> None:
-        """Serve on a bound TCP socket, which is ours from here on."""
+    async def start(self, *listeners: socket.socket) -> None:
+        """Serve on bound sockets, which are ours from here on."""
         self._server = _Server(self._answer, access_log=None, auto_decompress=False, lingering_time=0)
-        self._listening = await asyncio.get_running_loop().create_server(self._server, sock=listener)
+        loop = asyncio.get_running_loop()
+        self._listening = [await loop.create_server(self._server, sock=listener) for listener in listeners]
 
     async def stop(self) -> None:
-        self._listening.close()
+        for listening in self._listening:
+            listening.close()
         self._server.pre_shutdown()  # else an idle connection is waited for
         await self._server.shutdown(1.0)
 
@@ -44,7 +46,7 @@ class AdminServer:
             return _reply(404, b"not found\n")
         if request.method not in {"GET", "HEAD"}:
             return _reply(405, b"method not allowed\n", Allow="GET, HEAD")
-        return self._probe(path) if path in _PROBES else _reply(200, *self._render())
+        return self._probe(path) if path in _PROBES else _reply(200, *await self._render())
 
     def _probe(self, path: str) -> web.Response:
         state = self._state()

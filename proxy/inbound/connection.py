@@ -48,9 +48,11 @@ class BrokenBody(Exception):
 
 
 class CallerConnection(RequestHandler):
-    """`refuse` answers what the parser could not read; `complain` is told where a fault of ours lies."""
+    """`refuse` answers what the parser could not read; `complain` is told where a fault of ours lies, `lost` when it
+    is over.
+    """
 
-    __slots__ = ("_complain", "_head_timer", "_limits", "_refuse", "loopback", "retiring", "task")
+    __slots__ = ("_complain", "_head_timer", "_limits", "_lost", "_refuse", "loopback", "retiring", "task")
 
     def __init__(
         self,
@@ -59,6 +61,7 @@ class CallerConnection(RequestHandler):
         *,
         loopback: bool,
         retiring: bool,
+        lost: Callable[[], None],
         refuse: Callable[[Any, BaseException | None], Any],
         complain: Callable[[BaseException], None],
     ) -> None:
@@ -76,6 +79,7 @@ class CallerConnection(RequestHandler):
             access_log=_SILENT,
         )
         self._limits = limits
+        self._lost = lost
         self._refuse = refuse
         self._complain = complain
         self._head_timer: asyncio.TimerHandle | None = None
@@ -97,6 +101,7 @@ class CallerConnection(RequestHandler):
         self._await_head()
 
     def connection_lost(self, exc: BaseException | None) -> None:
+        self._lost()
         self._stop_awaiting_head()
         lingers = self.call is None
         super().connection_lost(exc)

@@ -27,6 +27,8 @@ PROXY_ERRORS: Final = {
     "upstream_tls": "tls_protocol_error",
     "upstream_protocol": "http_protocol_error",
     "overloaded": "connection_limit_reached",
+    "circuit_open": "destination_unavailable",
+    "store_unavailable": "proxy_internal_error",
     "shutting_down": "proxy_internal_response",
     "upstream_timeout": "http_response_timeout",
 }

@@ -4,22 +4,34 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from functools import partial
+from typing import Any, Final, cast
 
 from aiohttp import web
 
 from proxy.errors import ProxyError
+from proxy.inbound.accepting import Accepting
 from proxy.inbound.call import Call, Written
 from proxy.inbound.caller import read, unreadable
 from proxy.inbound.connection import CallerConnection, CallerLeft, ServerLimits
 from proxy.inbound.problem import problem
 from proxy.inbound.relay import relay, write_own
+from proxy.inbound.turns import Seat, Turns
 from proxy.model import Clock, Headers, InboundRequest, UpstreamResponse
+from proxy.telemetry.logs import place
 from proxy.telemetry.story import Story
 
 __all__ = ("InboundServer", "ServerLimits")
 
 Way = Callable[[InboundRequest, Story], Awaitable[UpstreamResponse]]
+
+SETTLE: Final = 0.1
+"""Seconds in which handshakes end and the queues of the listening sockets run empty."""
+LAST_CALL: Final = 0.5
+"""Seconds, SETTLE included, in which a caller who is connected may send one more request. Its answer says close.
+
+Closing at once loses what a caller sends at that moment (nginx has keepalive_min_timeout for the same reason).
+"""
 
 
 class InboundServer:
@@ -27,7 +39,7 @@ class InboundServer:
 
     `way` answers a request or raises ProxyError. `new_story` makes a Story with a fresh request id for a method;
     `tell` gets it exactly once, at the end. `complain` gets one line, without any caller's or provider's bytes, for
-    a fault of ours.
+    a fault of ours. `seat` is this process's among others that accept from the same sockets.
     """
 
     def __init__(
@@ -39,6 +51,7 @@ class InboundServer:
         clock: Clock,
         complain: Callable[[str], None],
         limits: ServerLimits | None = None,
+        seat: Seat | None = None,
     ) -> None:
         self._way = way
         self._tell = tell
@@ -48,26 +61,33 @@ class InboundServer:
         self._limits = limits or ServerLimits()
         # aiohttp asks of request and answer only what Call and Written have.
         self._server = web.Server(cast("Any", self._serve), request_factory=cast("Any", Call))
-        self._listening: list[asyncio.Server] = []
+        self._seat = seat or Turns(1).seat(0)
+        self._listening: list[Accepting] = []
         self._draining = False
         self._closing = False
 
-    async def listen(self, sock: socket.socket) -> None:
-        """Accept on a bound TCP or unix socket, which from now on is ours to close."""
-        loop = asyncio.get_running_loop()
+    def listen(self, sock: socket.socket) -> None:
+        """Accept on a listening TCP or unix socket, which from now on is ours to close."""
         loopback = _is_loopback(sock)
-        serve = loop.create_unix_server if sock.family == socket.AF_UNIX else loop.create_server
-        self._listening.append(await serve(lambda: self._connection(loopback=loopback), sock=sock, backlog=1024))
+        connect = partial(self._connection, loopback=loopback)
+        self._listening.append(Accepting(sock, connect, self._seat, self._complain_of))
 
     async def drain(self, timeout: float) -> None:  # noqa: ASYNC109 -- what is left then is close()'s
-        """Accept no more and let what is in flight end, for at most `timeout` seconds. Idle connections are closed."""
+        """Let what is in flight end, for at most `timeout` seconds, and take no more.
+
+        Whoever is in a queue or connected already is served once more within LAST_CALL; who is idle then is closed.
+        """
         self._draining = True
-        for server in self._listening:
-            server.close()
+        for connection in self._connections():
+            connection.retiring = True
+        await asyncio.sleep(min(SETTLE, timeout))
+        for accepting in self._listening:
+            await accepting.stop()
+        await self._ended(min(LAST_CALL, timeout) - SETTLE)
         await asyncio.sleep(0)  # what the loop has read already is in flight
         for connection in self._connections():
             connection.retire()
-        await self._ended(timeout)
+        await self._ended(timeout - LAST_CALL)
 
     async def close(self) -> None:
         """End every connection; calls still in flight are answered with `shutting_down`."""
@@ -87,7 +107,7 @@ class InboundServer:
         """Wait for every connection's task. It outlives a caller who left as long as an outcome is awaited."""
         tasks = [connection.task for connection in self._connections() if connection.task is not None]
         if tasks:
-            await asyncio.wait(tasks, timeout=timeout)
+            await asyncio.wait(tasks, timeout=max(timeout, 0))
 
     def _connection(self, *, loopback: bool) -> CallerConnection:
         return CallerConnection(
@@ -95,6 +115,7 @@ class InboundServer:
             self._limits,
             loopback=loopback,
             retiring=self._draining,
+            lost=self._seat.lost,
             refuse=self._refuse_unread,
             complain=self._complain_of,
         )
@@ -108,6 +129,7 @@ class InboundServer:
             self._refuse(call, story, error)
         except CallerLeft:
             story.outcome = "abandoned"
+            call.connection.reset()  # a body that was begun must not be taken for whole, nor another follow in it
         except asyncio.CancelledError:
             self._stopped(call, story)
             if not (call.left or self._closing):
@@ -117,7 +139,15 @@ class InboundServer:
             self._refuse(call, story, ProxyError("internal", "a fault in Paraf ended the call", sent=story.sent))
         finally:
             self._end(story)
+        await self._read_by_caller(call)
         return Written(call)
+
+    async def _read_by_caller(self, call: Call) -> None:
+        """No further request is taken up while answers to earlier ones pile up unread."""
+        try:
+            await call.connection.drained()
+        except CallerLeft:
+            call.connection.reset()
 
     async def _answer(self, call: Call, story: Story) -> None:
         answer = await self._way(read(call, self._limits.body_seconds), story)
@@ -128,7 +158,7 @@ class InboundServer:
 
     def _refuse(self, call: Call, story: Story, error: ProxyError) -> None:
         """Answer with the error; if the provider's answer was begun, break that off instead."""
-        story.outcome, story.error = "error", error.code
+        story.outcome, story.error, story.detail = "error", error.code, error.detail
         story.provider_status = error.provider_status or story.provider_status
         story.provider_code = error.provider_code or story.provider_code
         if story.sent == "maybe":
@@ -162,7 +192,7 @@ class InboundServer:
         self._tell(story)
 
     def _complain_of(self, fault: BaseException) -> None:
-        self._complain(_place(fault))
+        self._complain(place(fault))
 
 
 def _marks(story: Story) -> Headers:
@@ -178,13 +208,3 @@ def _is_loopback(sock: socket.socket) -> bool:
     if sock.family == socket.AF_UNIX:
         return False
     return ipaddress.ip_address(sock.getsockname()[0]).is_loopback
-
-
-def _place(fault: BaseException) -> str:
-    """The exception's type and where it was raised; never its text, which may hold what was sent."""
-    trace = fault.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None:
-        return type(fault).__name__
-    return f"{type(fault).__name__} at {trace.tb_frame.f_globals.get('__name__')}:{trace.tb_lineno}"

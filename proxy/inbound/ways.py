@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 from proxy.addresses import is_loopback
 from proxy.errors import ProxyError
-from proxy.headers import names_of, places
+from proxy.headers import names_of, places, value_of
 from proxy.model import Headers, InboundRequest
 from proxy.routes import Route, RouteTable, under_base
 
@@ -20,6 +20,8 @@ _AUTHORITY: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1
 _ABSOLUTE: Final = re.compile(r"https?://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
 _PRINTABLE: Final = re.compile(r"[!-~]+")
 _BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_OWN_PAGES: Final = frozenset({"none", "same-origin"})
+"""Of Sec-Fetch-Site (W3C Fetch Metadata), which every browser sends and no page can set."""
 _CUTS: Final = re.compile(r"[/\\;]")
 
 
@@ -53,6 +55,8 @@ def _by_name(table: RouteTable, authority: str, target: str) -> Match:
 def _by_host_or_prefix(table: RouteTable, request: InboundRequest, authority: str) -> Match:
     _check_target(request.target)
     host = _host(authority)
+    if request.loopback and (value_of(request.headers, "Sec-Fetch-Site") or "none") not in _OWN_PAGES:
+        raise ProxyError("not_allowed", "a page of another site asked its browser to call this machine")
     route = table.by_host(host)
     if route:
         return _on_the_providers_terms(route, request.target)

@@ -1,7 +1,9 @@
-"""An answer of which the beginning was read to judge it; the caller still gets every byte as it came."""
+"""An answer of which the beginning was read to judge it, or whose end is told; every byte passes as it came."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import Literal
 
+from proxy.errors import ProxyError
 from proxy.model import Headers, UpstreamResponse
 
 
@@ -29,28 +31,24 @@ class HeldResponse:
         return self._response.headers
 
     async def hold(self) -> bytes | None:
-        """The whole body, or None when it is longer than the limit.
-
-        Raises ProxyError when it breaks off; then, and when nobody waits any more, the answer is given up.
-        """
+        """The whole body, or None when it is longer than the limit. Raises ProxyError when it breaks off."""
+        parts: list[bytes] = []
         try:
-            await self._read()
+            await self._read(parts)
         except BaseException:
-            await self.close()
+            await self.close()  # nobody else knows of it yet
             raise
+        self.held = b"".join(parts)
         return self.held if self._is_whole else None
 
-    async def _read(self) -> None:
-        parts: list[bytes] = []
+    async def _read(self, parts: list[bytes]) -> None:
         size = 0
         async for chunk in self._rest:
             parts.append(chunk)
             size += len(chunk)
             if size > self._limit:
-                break
-        else:
-            self._is_whole = True
-        self.held = b"".join(parts)
+                return
+        self._is_whole = True
 
     def whole(self) -> bytes | None:
         return self.held if self._is_whole else None
@@ -64,3 +62,53 @@ class HeldResponse:
 
     async def close(self) -> None:
         await self._response.close()
+
+
+Ending = Literal["whole", "broken off", "given up"]
+"""`given up`: by us, because the caller left or Paraf stops."""
+
+
+class FollowedResponse:
+    """Tells its ending once, whichever comes first."""
+
+    def __init__(self, response: UpstreamResponse, ended: Callable[[Ending], None]) -> None:
+        self._response = response
+        self._ended: Callable[[Ending], None] | None = ended
+
+    @property
+    def status(self) -> int:
+        return self._response.status
+
+    @property
+    def reason(self) -> str:
+        return self._response.reason
+
+    @property
+    def headers(self) -> Headers:
+        return self._response.headers
+
+    def whole(self) -> bytes | None:
+        body = self._response.whole()
+        if body is not None:
+            self._tell("whole")
+        return body
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in self._response.chunks():
+                yield chunk
+        except ProxyError:
+            self._tell("broken off")
+            raise
+        self._tell("whole")
+
+    async def close(self) -> None:
+        try:
+            await self._response.close()
+        finally:
+            self._tell("given up")
+
+    def _tell(self, ending: Ending) -> None:
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            ended(ending)

@@ -4,21 +4,21 @@ httptools (llhttp, strict) reads the framing; limits, deadlines and what an answ
 """
 
 import asyncio
+import math
 import re
 import select
 import ssl
-from collections import deque
-from collections.abc import AsyncIterator
 from typing import Final, Protocol, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from proxy.errors import ProxyError
-from proxy.headers import decoded, names_of, places
-from proxy.model import Headers
+from proxy.headers import decoded, names_of, places, value_of
 from proxy.outbound.alarm import Alarm
+from proxy.outbound.answer import Answer
 from proxy.outbound.message import Message
 from proxy.outbound.transport import Patience
+from proxy.outbound.trust import promised
 
 READ: Final = 64 * 1024
 """Bytes of one read of the socket, and of an answer that wait for a slow caller before reading pauses."""
@@ -28,6 +28,8 @@ _HEAD: Final = 64 * 1024
 _HEAD_LINE: Final = 8190
 _HEAD_LINES: Final = 128
 
+_ENDED: Final = getattr(select, "POLLRDHUP", 0)
+"""The other side has closed its direction. Where the system cannot say so, the loop finds out when it reads."""
 _CONTROLS: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -35,75 +37,15 @@ class Unfit(Exception):
     """A head that may not be passed on."""
 
 
-class Answer:
-    """An UpstreamResponse. Bytes of a header that are not UTF-8 are kept as surrogates."""
-
-    __slots__ = ("_fault", "_line", "_pieces", "_wanted", "ended", "headers", "lasts", "reason", "size", "status")
-
-    def __init__(self, line: "Line", status: int, reason: str, headers: Headers, *, lasts: bool) -> None:
-        self.status = status
-        self.reason = reason
-        self.headers = headers
-        self.lasts = lasts
-        """The body lasts until the connection closes."""
-        self.ended = False
-        self.size = 0
-        """Bytes that have come and were not taken yet."""
-        self._line = line
-        self._pieces: deque[bytes] = deque()
-        self._fault: ProxyError | None = None
-        self._wanted: asyncio.Future[None] | None = None
-
-    def add(self, piece: bytes) -> None:
-        self._pieces.append(piece)
-        self.size += len(piece)
-        self._wake()
-
-    def end(self, fault: ProxyError | None = None) -> None:
-        self.ended = fault is None
-        self._fault = fault
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._wanted is not None and not self._wanted.done():
-            self._wanted.set_result(None)
-
-    def whole(self) -> bytes | None:
-        if not self.ended:
-            return None
-        if len(self._pieces) != 1:
-            self._pieces = deque([b"".join(self._pieces)])
-        return self._pieces[0]
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        while True:
-            if self._pieces:
-                yield self._taken()
-            elif self.ended:
-                return
-            elif self._fault is not None:
-                raise self._fault
-            else:
-                self._wanted = asyncio.get_running_loop().create_future()
-                await self._wanted
-
-    def _taken(self) -> bytes:
-        pieces, self._pieces, self.size = self._pieces, deque(), 0
-        if not self.ended:
-            self._line.read_on()
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-    async def close(self) -> None:
-        self._pieces.clear()
-        if not self.ended:
-            self._line.abort()
-
-
 class Pool(Protocol):
     """What lines belong to."""
 
     def freed(self, line: "Line", *, reusable: bool) -> None:
         """Called once for each `ask`, when its answer has ended or was given up."""
+        ...
+
+    def ended(self, line: "Line", age: float) -> None:
+        """By the provider: while idle for this long, or before a byte of the answer that was asked for then."""
         ...
 
     def lost(self, line: "Line") -> None:
@@ -127,7 +69,12 @@ class Line(asyncio.BufferedProtocol):
         self._busy = False
         self._to_head = False
         self._idle_seconds = 0.0
+        self._idle_since: float | None = None
+        self._rested: float | None = None
+        """How long it was idle before it was asked, while not a byte of the answer has come."""
         self.born = self._loop.time()
+        self.promised = math.inf
+        """Seconds for which the provider says that it keeps an idle connection."""
         self.origin = origin
         self.fresh = True
         """No answer was read from it yet."""
@@ -149,13 +96,29 @@ class Line(asyncio.BufferedProtocol):
     def is_open(self) -> bool:
         return not self._closed and not self.transport.is_closing()
 
-    @property
-    def is_clean(self) -> bool:
-        """Open, and nothing has come, not even to the kernel while the loop was busy."""
-        return self.is_open and not self._poll.poll(0)
+    def is_silent(self) -> bool:
+        """Has nothing come, no word and no end, not even to the kernel while the loop was busy?
 
-    def ask(self, message: Message, patience: Patience) -> "asyncio.Future[Answer]":
-        """Write the message. The answer comes at its head; `abort` when it is not wanted any more."""
+        What lies unread on a fresh connection below TLS are session tickets.
+        """
+        events = self._poll.poll(0)
+        return not events or (self.fresh and self._below is not self.transport and events[0][1] == select.POLLIN)
+
+    def wakes(self, trusted: float) -> bool:
+        """Can it be used again? `trusted`: the age up to which idle connections to this provider are."""
+        now = self._loop.time()
+        if not self.is_open or not self.is_silent():
+            self._tell_end()
+            return False
+        if self._idle_since is not None:
+            self._rested, self._idle_since = now - self._idle_since, None
+        return self._rested is None or self._rested < trusted
+
+    def ask(self, message: Message, patience: Patience) -> "asyncio.Future[Answer] | None":
+        """Write the message. The answer comes at its head; `abort` when it is not wanted any more.
+
+        None if for certain not a byte was written: after a reset the kernel refuses, and the transport closes at once.
+        """
         self._busy = True
         self._to_head = message.head.startswith(b"HEAD ")
         self._idle_seconds = patience.idle
@@ -167,11 +130,16 @@ class Line(asyncio.BufferedProtocol):
             self.transport.write(message.head)
             self._unsent = memoryview(message.body)
             self._pump()
+        if self._below.is_closing():
+            self._tell_end()
+            self.abort()
+            return None
         return head
 
     def rest(self, seconds: float) -> None:
         """Wait to be used again, not longer than this."""
-        self._alarm.at(self._loop.time() + seconds)
+        self._idle_since = now = self._loop.time()
+        self._alarm.at(now + seconds)
 
     def abort(self) -> None:
         """End it at once and tell nobody; what was not sent yet stays unsent."""
@@ -196,16 +164,21 @@ class Line(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
-        self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+        tls = getattr(transport, "_ssl_protocol", None)
+        # The one that has the socket: asyncio's TLS stands on it, and hides its buffer and its end.
+        self._below: asyncio.Transport = self.transport if tls is None else tls._transport  # noqa: SLF001
+        self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN | _ENDED)
 
     def get_buffer(self, _sizehint: int) -> memoryview:
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         if not self._busy:
+            self._tell_end()
             self._closed = True
             self.transport.abort()
             return
+        self._rested = None
         self._mute += nbytes
         try:
             self._parser.feed_data(self._buffer[:nbytes])
@@ -225,12 +198,14 @@ class Line(asyncio.BufferedProtocol):
 
     def eof_received(self) -> None:
         """The end of a body without length, if it is said by who said the body: what ends otherwise was cut off."""
+        self._tell_end()
         if self._answer is not None and self._answer.lasts and _has_ended(self.transport):
             self._more = True
             self._finish()
 
     def connection_lost(self, exc: Exception | None) -> None:
         del exc
+        self._tell_end()
         self._closed = True
         self._break(_broken())
         self._alarm.end()
@@ -302,6 +277,8 @@ class Line(asyncio.BufferedProtocol):
         codings = where.get("transfer-encoding", ())
         if any(headers[place][1].lower() != "chunked" for place in codings):
             raise Unfit
+        if "keep-alive" in where:
+            self.promised = promised(value_of(headers, "Keep-Alive"))
         framed = codings or "content-length" in where or status in (204, 304)
         return Answer(self, status, self._reason.decode("utf-8", "surrogateescape"), headers, lasts=not framed)
 
@@ -329,7 +306,7 @@ class Line(asyncio.BufferedProtocol):
     def _finish(self) -> None:
         """Kept only if both sides have said all: the rest of an upload would run into the next request."""
         answer = self._answer
-        reusable = not (self._more or self._unsent or self._closed) and self.transport.get_write_buffer_size() == 0
+        reusable = not (self._more or self._unsent or self._closed or self._waiting_to_leave())
         if answer is not None:
             answer.end()
         if self._unsent:
@@ -339,6 +316,18 @@ class Line(asyncio.BufferedProtocol):
             if not reusable:
                 self._closed = True
                 self.transport.close()
+
+    def _waiting_to_leave(self) -> int:
+        """Bytes of the request that this process still holds."""
+        above = 0 if self._below is self.transport else self.transport.get_write_buffer_size()
+        return above + self._below.get_write_buffer_size()
+
+    def _tell_end(self) -> None:
+        """To be called where the connection may have been ended, in time to know who did."""
+        age = self._rested if self._idle_since is None else self._loop.time() - self._idle_since
+        self._rested = self._idle_since = None
+        if age is not None and not self._closed:
+            self._pool.ended(self, age)
 
     def _overdue(self) -> None:
         if self._busy:

@@ -17,7 +17,7 @@ from proxy.errors import ProxyError, StartError
 from proxy.model import Attempt, Headers, SignedRequest
 from proxy.outbound.dial import verified_tls
 from proxy.outbound.message import Message, written
-from proxy.outbound.pool import CleanPool
+from proxy.outbound.pool import CleanPool, Wire
 from proxy.outbound.transport import Patience
 
 _READ_BUFFER: Final = 64 * 1024
@@ -52,8 +52,8 @@ def require_compiled_aiohttp() -> None:
 class SessionTransport:
     """A Transport with one pool and one TLS context. Build it inside the running loop.
 
-    `connections`: most at once, over all hosts; 0 is no limit. `keep`: seconds that an idle one is kept, which
-    should be fewer than the provider keeps it: a request sent into a closing connection cannot be repeated.
+    `connections`: most at once, over all hosts; 0 is no limit. `keep`: the most seconds that an idle one is kept; 0 is
+    never. A provider that keeps them shorter is learned from: see `proxy.outbound.trust`.
     """
 
     def __init__(self, *, tls: ssl.SSLContext | None = None, connections: int = 1024, keep: float = 15.0) -> None:
@@ -63,7 +63,7 @@ class SessionTransport:
                 ssl=tls or verified_tls(),
                 limit=connections,
                 limit_per_host=0,
-                keepalive_timeout=keep,
+                keep=keep,
                 resolver=aiohttp.ThreadedResolver(),
             ),
             request_class=_ExactRequest,
@@ -121,13 +121,11 @@ class _ExactRequest(aiohttp.ClientRequest):
     sending: _Sending
 
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
-        protocol, transport = conn.protocol, conn.transport
-        if protocol is None or transport is None or transport.is_closing() or protocol.should_close:
-            # Closed meanwhile, or the server spoke first: what it said would be taken for the answer.
+        wire, attempt = cast("Wire", conn.protocol), self.sending.attempt
+        attempt.sent = "maybe"
+        if not wire.takes(self.sending.message.head + self.sending.message.body):
+            attempt.sent = "no"
             raise aiohttp.ServerDisconnectedError
-        message = self.sending.message
-        self.sending.attempt.sent = "maybe"
-        transport.write(message.head + message.body)
         response = _TimedResponse(
             self.method,
             self.original_url,
@@ -138,7 +136,7 @@ class _ExactRequest(aiohttp.ClientRequest):
             traces=[],
             loop=self.loop,
             session=self.session,
-            stream_writer=StreamWriter(protocol, self.loop),
+            stream_writer=StreamWriter(wire, self.loop),
         )
         response.sending = self.sending
         return response
@@ -150,13 +148,13 @@ class _TimedResponse(aiohttp.ClientResponse):
     sending: _Sending
 
     async def start(self, connection: Connection) -> aiohttp.ClientResponse:
-        wire = connection.protocol
+        wire = cast("Wire", connection.protocol)
         async with asyncio.timeout(self.sending.first_byte):
             await super().start(connection)
         if not _is_fit(self):
-            if wire is not None:
-                wire.abort()  # after an answer without a body it lies in the pool already
+            wire.abort()  # after an answer without a body it lies in the pool already
             raise aiohttp.ClientPayloadError
+        wire.heard(self.headers.get("Keep-Alive"))
         return self
 
 

@@ -23,9 +23,10 @@ class Transport(Protocol):
     async def send(self, request: SignedRequest, patience: Patience, attempt: Attempt) -> UpstreamResponse:
         """Send once, never twice, and return the answer at its head.
 
-        `attempt.sent` becomes `maybe` just before the first byte can leave. Raises only ProxyError, with that
-        `sent`: `upstream_unreachable`, `upstream_tls`, `upstream_timeout`, `upstream_protocol`; `internal` for a
-        request that cannot be written as it was signed. Cancelling it closes the connection.
+        `attempt.sent` is `maybe` from just before the first byte can leave, unless it is certain that none did.
+        Raises only ProxyError, with that `sent`: `upstream_unreachable`, `upstream_tls`, `upstream_timeout`,
+        `upstream_protocol`; `internal` for a request that cannot be written as it was signed. Cancelling it closes
+        the connection.
         """
         ...
 

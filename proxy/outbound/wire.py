@@ -8,10 +8,12 @@ from typing import Final, NoReturn, cast
 
 from proxy.errors import ProxyError
 from proxy.model import Attempt, SignedRequest
+from proxy.outbound.answer import Answer
 from proxy.outbound.dial import Dial, verified_tls
-from proxy.outbound.line import READ, Answer, Line
+from proxy.outbound.line import READ, Line
 from proxy.outbound.message import written
 from proxy.outbound.transport import Patience
+from proxy.outbound.trust import Trust, half
 
 _FAULTS: Final[tuple[tuple[type[Exception], str, str], ...]] = (
     (ssl.SSLCertVerificationError, "upstream_tls", "the provider's certificate is not accepted"),
@@ -27,9 +29,9 @@ _FAULTS: Final[tuple[tuple[type[Exception], str, str], ...]] = (
 class WireTransport:
     """A Transport with one pool and one TLS context. Build it inside the running loop.
 
-    `connections`: most that are in use at once; 0 is no limit. `keep`: seconds that an idle one is kept, which
-    should be fewer than the provider keeps it: a request sent into a closing connection cannot be repeated. `age`:
-    seconds after which one is not used again, so that a provider that moved is followed.
+    `connections`: most that are in use at once; 0 is no limit. `keep`: the most seconds that an idle one is kept; 0 is
+    never. A provider that keeps them shorter is learned from: see `proxy.outbound.trust`. `age`: seconds after which
+    one is not used again, so that a provider that moved is followed.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class WireTransport:
         self._age = age
         self._lines: set[Line] = set()
         self._idle: dict[str, list[Line]] = {}
+        self._trusts: dict[str, Trust] = {}
         self._closed = False
 
     async def send(self, request: SignedRequest, patience: Patience, attempt: Attempt) -> Answer:
@@ -53,8 +56,12 @@ class WireTransport:
             await self._place(patience.connect)
         line = self._kept(message.origin) or await self._opened(message.origin, patience.connect)
         attempt.sent = "maybe"
+        head = line.ask(message, patience)
+        if head is None:
+            attempt.sent = "no"
+            raise ProxyError("upstream_unreachable", "the connection to the provider had ended")
         try:
-            return await line.ask(message, patience)
+            return await head
         except asyncio.CancelledError:
             line.abort()
             raise
@@ -69,9 +76,21 @@ class WireTransport:
         self._places.leave()
         if line.fresh:
             self._dial.remember(line.transport)
-        if reusable and not self._closed:
-            line.rest(self._keep)
+        keep = min(self._keep, half(line.promised))
+        if reusable and keep and not self._closed:
+            line.rest(keep)
             self._idle.setdefault(line.origin, []).append(line)
+        elif reusable:
+            line.end()
+
+    def ended(self, line: Line, age: float) -> None:
+        self._trust(line.origin).ended(age, self._loop.time())
+
+    def _trust(self, origin: str) -> Trust:
+        trust = self._trusts.get(origin)
+        if trust is None:
+            trust = self._trusts[origin] = Trust(self._keep)
+        return trust
 
     def lost(self, line: Line) -> None:
         self._lines.discard(line)
@@ -83,8 +102,8 @@ class WireTransport:
         """An idle connection; the one used last comes first, so that the others can end."""
         idle = self._idle.get(origin)
         while idle:
-            line = idle.pop()
-            if line.is_clean and self._loop.time() - line.born < self._age:
+            line, now = idle.pop(), self._loop.time()
+            if line.wakes(self._trust(origin).span(now)) and now - line.born < self._age:
                 return line
             line.end()
         return None
@@ -101,7 +120,7 @@ class WireTransport:
             line = await self._dial.open(origin, lambda: Line(self, origin, self._buffer), seconds)
             self._lines.add(line)
             await asyncio.sleep(0)  # what a server said together with the end of the handshake is read by then
-            if not line.is_open or self._closed:
+            if not line.is_open or not line.is_silent() or self._closed:
                 line.end()
                 raise ConnectionResetError
         except (OSError, UnicodeError) as fault:

@@ -9,6 +9,7 @@ of their names. What is not JSON (RFC 8259, UTF-8, no byte order mark) has no ca
 import json
 import re
 from collections.abc import Iterator
+from itertools import accumulate
 from typing import Any, Final
 
 try:  # of the extra `fast`
@@ -18,7 +19,12 @@ try:  # of the extra `fast`
 except ImportError:
     _orjson = None
 
+MAX_DEPTH: Final = 512
+"""Levels of nesting; RFC 8259 section 9 lets a reader set a limit. Deeper text is a weapon, not a payment: it costs
+seconds and hundreds of bytes a byte. It counts as no JSON, so its bytes are signed and sent as they are."""
+
 _BLANKS: Final = b" \t\r\n"
+_NO_BRACKETS: Final = bytes(sorted(set(range(256)) - set(b"[]{}")))
 _TOKEN: Final = re.compile(
     rb"[ \t\r\n]*(?:"
     rb"([\[\]{}:,])"
@@ -104,12 +110,21 @@ def _require_utf8(body: bytes) -> str:
 
 def _require_json(body: bytes) -> None:
     text = _require_utf8(body)
+    if _may_be_deep(body):
+        _Tree(_tokens(body))
+        return
     try:
         _decoder.decode(text)
-    except RecursionError:
-        _Tree(_tokens(body))
     except ValueError:
         raise NotJson from None
+
+
+def _may_be_deep(body: bytes) -> bool:
+    """Counted with the brackets inside strings: never too low, and too high for odd texts only."""
+    brackets = body.translate(None, _NO_BRACKETS)
+    if len(brackets) <= MAX_DEPTH:
+        return False
+    return max(accumulate(1 if bracket in b"[{" else -1 for bracket in brackets)) > MAX_DEPTH
 
 
 def _tokens(body: bytes) -> Iterator[bytes]:
@@ -123,7 +138,7 @@ def _tokens(body: bytes) -> Iterator[bytes]:
 
 
 _Frame = list[Any]
-"""Pieces of one value: bytes, or a nested frame. Depth costs no recursion here, however deep a body nests."""
+"""Pieces of one value: bytes, or a nested frame. Depth costs no recursion here."""
 
 
 class _Tree:
@@ -153,6 +168,8 @@ class _Tree:
     def _begin(self, token: bytes, into: _Frame) -> None:
         """Put the value that starts with `token` into a frame; a container stays open."""
         if token in (b"{", b"["):
+            if len(self._open) == MAX_DEPTH:
+                raise NotJson
             frame: _Frame = []
             into.append((token, frame))
             self._open.append((b"}" if token == b"{" else b"]", frame))

@@ -18,6 +18,8 @@ from proxy.signing.refusal import digits, field_of, parsed, text_of
 
 MAX_ANSWER: Final = 65_536
 """Bytes of a token answer that are read; documented tokens end at 2,048 characters."""
+TRUSTED_MS: Final = 60_000
+"""Our clock may differ from the provider's by so much before its own counts: more than a slow call, less than harm."""
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]{1,4096}={0,4}")
 """RFC 6750 section 2.1, bounded: nothing else can stand in an Authorization header unchanged."""
 
@@ -51,8 +53,8 @@ class Exchange:
     def read(self, status: int, headers: Headers, body: bytes, *, now_ms: int, started: float) -> Token:
         """The token of an answer. Raises TokenFault.
 
-        `now_ms`: wall clock at the answer. `started`: monotonic seconds when the call was sent; a life is counted from
-        there, so that it ends here no later than at the provider.
+        `now_ms` and `started`: wall clock, and monotonic seconds, when the call was sent; a life is counted from there,
+        so that it ends here no later than at the provider, however late the answer is read.
         """
         answer = parsed(body)
         self._require_success(status, answer, retry_after(headers, now_ms))
@@ -61,10 +63,11 @@ class Exchange:
         kind = field_of(answer, told.type) if told.type else None
         if not isinstance(value, str) or not _TOKEN.fullmatch(value) or not _is_bearer(kind):
             raise TokenFault("malformed", provider_status=status)
-        life_ms = min(_life_ms(told, answer, now_ms), int(self._call.max_life * 1000))
+        there_ms = _now_there(headers, now_ms)
+        life_ms = min(_life_ms(told, answer, there_ms), int(self._call.max_life * 1000))
         if life_ms <= 0:
             raise TokenFault("token_expired_on_arrival", provider_status=status)
-        return Token(Secret(value), now_ms + life_ms, started + life_ms / 1000)
+        return Token(Secret(value), there_ms + life_ms, started + life_ms / 1000)
 
     def _require_success(self, status: int, answer: Any, pause: float | None) -> None:
         told = self._call.answer
@@ -90,6 +93,20 @@ def _matches(answer: Any, path: str, glob: Glob) -> bool:
 def _is_bearer(kind: Any) -> bool:
     """An answer without a type is one of Bearer tokens; a type that we do not know is not guessed at."""
     return kind is None or (isinstance(kind, str) and kind.lower() == "bearer")
+
+
+def _now_there(headers: Headers, now_ms: int) -> int:
+    """The provider's clock, if ours and its Date header are too far apart to go by ours.
+
+    An absolute end read with a clock that is an hour wrong would be an hour early or late. Date has whole seconds:
+    the next one is taken, so that a life comes out too short rather than too long.
+    """
+    written = next((value for name, value in headers if name.lower() == "date"), "")
+    try:
+        date_ms = int(parsedate_to_datetime(written).timestamp() * 1000)
+    except (ValueError, OverflowError):
+        return now_ms
+    return now_ms if abs(date_ms - now_ms) <= TRUSTED_MS else date_ms + 1000
 
 
 def _life_ms(told: TokenAnswer, answer: Any, now_ms: int) -> int:

@@ -11,6 +11,7 @@ from typing import Any, Final
 from proxy import shape
 from proxy.addresses import METHODS, AllowRule, BaseUrl, Endpoint
 from proxy.errors import ConfigError
+from proxy.quantities import duration
 from proxy.shape import BAD, Anything, Choice, Flag, Key, Listing, Parsed, Record, Table, Text, Whole
 from proxy.signing.algorithms import ALGORITHMS, ASYMMETRIC, ENCODINGS
 from proxy.signing.profile import (
@@ -141,9 +142,7 @@ ANSWER: Final = Record(
         "type": Key(DOTTED, "where its type stands; anything but Bearer is refused"),
         "lifetime": Key(DOTTED, "where its life stands, in seconds, number or digits"),
         "expires_at_ms": Key(DOTTED, "where its end stands, in epoch milliseconds"),
-        "default_lifetime": Key(
-            shape.duration(maximum=7 * 86_400), "its life when the answer says none", required=True
-        ),
+        "default_lifetime": Key(duration(maximum=7 * 86_400), "its life when the answer says none", required=True),
         "success": Key(Table(GLOB, *_DOTTED), "fields that, if there, must match", default={}),
         "refused": Key(Table(GLOB, *_DOTTED), "fields by which a 200 says no", default={}),
     },
@@ -159,9 +158,9 @@ TOKEN: Final = Record(
         "answer": Key(ANSWER, "how to read the answer", required=True),
         "timestamp": Key(SWITCHES["timestamp"].shape, "the form of the time in this call, if not that of calls"),
         "exclusive": Key(Flag(), "a new token kills the old one at the provider", default=False),
-        "refresh_ahead": Key(shape.duration(), "how long before its end it is replaced", default=60.0),
-        "max_life": Key(shape.duration(maximum=7 * 86_400), "upper bound of a life", default=7 * 86_400.0),
-        "min_gap": Key(shape.duration(), "least time between two calls (1s, exclusive 5s)"),
+        "refresh_ahead": Key(duration(), "how long before its end it is replaced", default=60.0),
+        "max_life": Key(duration(maximum=7 * 86_400), "upper bound of a life", default=7 * 86_400.0),
+        "min_gap": Key(duration(), "least time between two calls (1s, exclusive 5s)"),
     },
     _token,
 )

@@ -4,9 +4,12 @@ from typing import Final, Literal, get_args
 
 FetchResult = Literal["ok", "rejected", "error", "timeout"]
 AttemptReason = Literal["first", "healed", "reconnect"]
+CircuitState = Literal["closed", "half-open", "open"]
 CodeClass = Literal["ok", "token", "signature", "time", "duplicate", "permission", "provider_fault", "other"]
 
 FETCH_RESULTS: Final[tuple[FetchResult, ...]] = get_args(FetchResult)
+CIRCUIT_STATES: Final[tuple[CircuitState, ...]] = get_args(CircuitState)
+"""A gauge shows the place in this order: of several processes the worst is the largest."""
 ATTEMPT_REASONS: Final[tuple[AttemptReason, ...]] = get_args(AttemptReason)
 CODE_CLASSES: Final[tuple[CodeClass, ...]] = get_args(CodeClass)
 

@@ -14,7 +14,7 @@ import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
 from proxy.model import STARS, Clock, Secret
-from proxy.telemetry.labels import method_label
+from proxy.telemetry.labels import CircuitState, method_label
 from proxy.telemetry.story import Story
 
 LATEST: Final = 0.05
@@ -25,6 +25,7 @@ MOST: Final = 256
 Format = Literal["auto", "human", "json"]
 
 _SECRET_NAME: Final = re.compile(r"(?:.*_)?(?:authorization|token|secret|signature|password|passphrase|key)")
+_LEVELS: Final = {"info": logging.INFO, "warning": logging.WARNING}
 _COLOURS: Final = {"debug": "2", "info": "32", "warning": "33", "error": "31", "critical": "31;1"}
 
 
@@ -56,18 +57,25 @@ class RequestLog:
     def __init__(self, logger: FilteringBoundLogger) -> None:
         self._logger = logger
         self._lines = cast("_Lines", cast("Any", logger)._logger)  # noqa: SLF001 -- structlog gives no other way to it
+        bound = json.dumps(structlog.get_context(logger))[1:-1]
+        self._event = f'"event": "request", {bound}, ' if bound else '"event": "request", '
 
     def told(self, story: Story) -> None:
-        if not self._logger.is_enabled_for(logging.INFO):
+        level = "warning" if story.status >= 500 else "info"
+        if not self._logger.is_enabled_for(_LEVELS[level]):
             return
         members, time = _members(story), self._lines.json_time
         if time is None:
-            self._logger.info("request", **json.loads(f"{{{members}}}"))
+            getattr(self._logger, level)("request", **json.loads(f"{{{members}}}"))
         else:
-            self._lines.later(f'{{"timestamp": "{time.now()}", "level": "info", "event": "request", {members}}}')
+            self._lines.later(f'{{"timestamp": "{time.now()}", "level": "{level}", {self._event}{members}}}')
 
     def flush(self) -> None:
         self._lines.flush()
+
+    def circuit(self, route: str, state: CircuitState) -> None:
+        tell = {"open": self._logger.warning, "half-open": self._logger.debug, "closed": self._logger.info}[state]
+        tell("circuit", route=route, state=state)
 
 
 def _members(story: Story) -> str:
@@ -78,13 +86,15 @@ def _members(story: Story) -> str:
     )
     if story.error is not None:
         told += f', "error": "{story.error}"'
+    if story.detail is not None:
+        told += f', "detail": {json.dumps(_printable(story.detail))}'
     if story.provider_status is not None:
         told += f', "provider_status": {story.provider_status}'
     if story.provider_code is not None:
         told += f', "provider_code": "{story.provider_code}"'
     if story.external_id is not None:
         told += f', "external_id": "{story.external_id}"'
-    told += f', "attempts": {len(story.attempts)}, "sent": "{story.sent}"'
+    told += f', "attempts": {story.sendings}, "sent": "{story.sent}"'
     for phase, seconds in story.phases.items():
         told += f', "{phase}_ms": {seconds * 1000:.2f}'
     return told
@@ -213,6 +223,16 @@ class _Foreign(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         fault = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else None
         self._logger.warning("library", name=record.name, at=f"{record.module}:{record.lineno}", fault=fault)
+
+
+def place(fault: BaseException) -> str:
+    """The exception's type and where it was raised; never its text, which may hold what was sent."""
+    trace = fault.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return type(fault).__name__
+    return f"{type(fault).__name__} at {trace.tb_frame.f_globals.get('__name__')}:{trace.tb_lineno}"
 
 
 def silence_aiohttp(logger: FilteringBoundLogger) -> None:

@@ -5,7 +5,7 @@ only a process-wide switch leaves out. Its families and its text form are used.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, product
 from typing import Final, Literal, NamedTuple
 
@@ -16,12 +16,15 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from proxy.model import Account, Clock, Token
+from proxy.storeforms import StoreKind
 from proxy.telemetry.labels import (
     ATTEMPT_REASONS,
+    CIRCUIT_STATES,
     CODE_CLASSES,
     FETCH_RESULTS,
     NO_ROUTE,
     AttemptReason,
+    CircuitState,
     FetchResult,
     method_label,
     status_class,
@@ -33,10 +36,17 @@ CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 Labels = tuple[str, ...]
 """Label values, in the order of the metric's label names."""
 
+Numbers = Mapping[str, Mapping[Labels, Sequence[float]]]
+"""By metric, then by labels: the value, or of a histogram what fell into each bucket and, last, the sum."""
+
+Merged = Literal["total", "present", "newest", "oldest", "worst", "farthest", "same"]
+"""How the numbers of several workers become one: see `merge.RULES`."""
+
 
 class Family(NamedTuple):
     kind: Literal["counter", "gauge", "histogram"]
     labels: tuple[str, ...]
+    merged: Merged
     meaning: str
 
 
@@ -44,36 +54,63 @@ FAMILIES: Final = {
     "paraf_requests_total": Family(
         "counter",
         ("route", "method", "status_class", "outcome"),
+        "total",
         "Requests that came to their end. status_class is the caller's answer, none when there was none.",
     ),
     "paraf_request_duration_seconds": Family(
         "histogram",
         ("route", "phase"),
+        "total",
         "Seconds of a request: waiting for a token, signing, waiting for the provider's answer, and in all.",
     ),
-    "paraf_inflight_requests": Family("gauge", ("route",), "Requests under way."),
+    "paraf_inflight_requests": Family("gauge", ("route",), "present", "Requests under way."),
     "paraf_attempts_total": Family(
         "counter",
         ("route", "reason"),
+        "total",
         "Signed sendings to the provider: the first, one more after a refused token, or after a failed connect.",
     ),
     "paraf_provider_code_total": Family(
-        "counter", ("route", "code_class"), "Answers of the provider, by what the code in them means."
+        "counter", ("route", "code_class"), "total", "Answers of the provider, by what the code in them means."
     ),
     "paraf_clock_skew_seconds": Family(
-        "gauge", ("route",), "Seconds by which the provider's clock is ahead of this machine's, from the newest answer."
+        "gauge",
+        ("route",),
+        "farthest",
+        "Seconds by which the provider's clock is ahead of this machine's, from the newest answer.",
     ),
-    "paraf_token_fetch_total": Family("counter", ("account", "result"), "Token calls, by how they ended."),
+    "paraf_circuit_state": Family(
+        "gauge",
+        ("route",),
+        "worst",
+        "Whether the provider is asked: 0 closed, as usual; 1 half-open, a probe is under way; 2 open, left alone.",
+    ),
+    "paraf_token_fetch_total": Family("counter", ("account", "result"), "total", "Token calls, by how they ended."),
     "paraf_token_expiry_timestamp_seconds": Family(
-        "gauge", ("account",), "Unix time at which the newest token ends, as the provider said it."
+        "gauge", ("account",), "newest", "Unix time at which the token in use ends, as the provider said it."
     ),
     "paraf_token_last_success_timestamp_seconds": Family(
-        "gauge", ("account",), "Unix time of the newest token call that gave a token."
+        "gauge", ("account",), "newest", "Unix time of the newest token call that gave a token."
+    ),
+    "paraf_token_conflicts_total": Family(
+        "counter",
+        ("account",),
+        "total",
+        "Tokens refused in the first half of their life right after another was: somebody else fetches too.",
+    ),
+    "paraf_store_errors_total": Family(
+        "counter", ("store",), "total", "Times that the store of tokens gave no answer, or an error."
+    ),
+    "paraf_store_unreadable_total": Family(
+        "counter",
+        ("store",),
+        "total",
+        "Records of the store that were passed over: of another key or version, or damaged.",
     ),
     "paraf_config_last_reload_success_timestamp_seconds": Family(
-        "gauge", (), "Unix time at which the running configuration was loaded."
+        "gauge", (), "oldest", "Unix time at which the running configuration was loaded."
     ),
-    "paraf_build_info": Family("gauge", ("version", "python"), "Versions of Paraf and Python; always 1."),
+    "paraf_build_info": Family("gauge", ("version", "python"), "same", "Versions of Paraf and Python; always 1."),
 }
 METRIC_NAMES: Final = tuple(FAMILIES)
 
@@ -117,24 +154,20 @@ class _Numbers(dict[Labels, float]):
 
     def __init__(self, name: str, expected: Iterable[Labels] = ()) -> None:
         super().__init__(dict.fromkeys(expected, 0.0))
-        self._name = name
+        self.name = name
 
     def __missing__(self, labels: Labels) -> float:
         return 0.0
 
-    def family(self) -> Metric:
-        kind, names, meaning = FAMILIES[self._name]
-        family = (CounterMetricFamily if kind == "counter" else GaugeMetricFamily)(self._name, meaning, labels=names)
-        for labels, value in self.items():
-            family.add_metric(labels, value)
-        return family
+    def rows(self) -> dict[Labels, Sequence[float]]:
+        return {labels: (value,) for labels, value in self.items()}
 
 
 class _Durations:
     """The series of a histogram over BUCKETS."""
 
     def __init__(self, name: str, expected: Iterable[Labels]) -> None:
-        self._name = name
+        self.name = name
         self._counts = {labels: [0] * len(_EDGES) for labels in expected}
         self._sums = dict.fromkeys(self._counts, 0.0)
 
@@ -142,20 +175,51 @@ class _Durations:
         self._counts[labels][bisect_left(BUCKETS, seconds)] += 1
         self._sums[labels] += seconds
 
-    def family(self) -> Metric:
-        _, names, meaning = FAMILIES[self._name]
-        family = HistogramMetricFamily(self._name, meaning, labels=names)
-        for labels, counts in self._counts.items():
+    def rows(self) -> dict[Labels, Sequence[float]]:
+        return {labels: (*counts, self._sums[labels]) for labels, counts in self._counts.items()}
+
+
+def _family(name: str, rows: Mapping[Labels, Sequence[float]]) -> Metric:
+    kind, names, _, meaning = FAMILIES[name]
+    if kind == "histogram":
+        durations = HistogramMetricFamily(name, meaning, labels=names)
+        for labels, (*counts, total) in rows.items():
             buckets = list(zip(_EDGES, map(float, accumulate(counts)), strict=True))
-            family.add_metric(labels, buckets=buckets, sum_value=self._sums[labels])
-        return family
+            durations.add_metric(labels, buckets=buckets, sum_value=total)
+        return durations
+    family = (CounterMetricFamily if kind == "counter" else GaugeMetricFamily)(name, meaning, labels=names)
+    for labels, (value,) in rows.items():
+        family.add_metric(labels, value)
+    return family
 
 
-class Metrics(Collector):
-    """`routes` and `accounts` are the names in the configuration. It is the TokenWatch of `proxy.tokens` too."""
+class Counted(Collector):
+    """Numbers as prometheus-client wants them."""
+
+    def __init__(self, numbers: Numbers) -> None:
+        self._numbers = numbers
+
+    def collect(self) -> Iterator[Metric]:
+        return (_family(name, self._numbers[name]) for name in FAMILIES)
+
+
+def page(numbers: Numbers) -> tuple[bytes, str]:
+    """The page for Prometheus and its content type."""
+    return generate_latest(Counted(numbers)), CONTENT_TYPE
+
+
+class Metrics:
+    """`routes` and `accounts` are the names in the configuration. `store` is the kind of store."""
 
     def __init__(
-        self, routes: Sequence[str], accounts: Sequence[str], *, version: str, python: str, clock: Clock
+        self,
+        routes: Sequence[str],
+        accounts: Sequence[str],
+        *,
+        store: StoreKind,
+        version: str,
+        python: str,
+        clock: Clock,
     ) -> None:
         self._clock = clock
         self._routes = frozenset(routes)
@@ -167,9 +231,13 @@ class Metrics(Collector):
         self._attempts = _Numbers("paraf_attempts_total", product(routes, ATTEMPT_REASONS))
         self._codes = _Numbers("paraf_provider_code_total", product(routes, CODE_CLASSES))
         self._skews = _Numbers("paraf_clock_skew_seconds", product(routes))
+        self._circuits = _Numbers("paraf_circuit_state", product(routes))
         self._fetches = _Numbers("paraf_token_fetch_total", product(accounts, FETCH_RESULTS))
         self._expiries = _Numbers("paraf_token_expiry_timestamp_seconds", product(accounts))
         self._successes = _Numbers("paraf_token_last_success_timestamp_seconds", product(accounts))
+        self._conflicts = _Numbers("paraf_token_conflicts_total", product(accounts))
+        self._store_errors = _Numbers("paraf_store_errors_total", [(store,)])
+        self._store_unreadable = _Numbers("paraf_store_unreadable_total", [(store,)])
         self._loaded = _Numbers("paraf_config_last_reload_success_timestamp_seconds", [()])
         self._build = _Numbers("paraf_build_info")
         self._build[version, python] = 1
@@ -194,32 +262,40 @@ class Metrics(Collector):
     def skew(self, route: str, seconds: float) -> None:
         self._skews[(route,)] = seconds
 
+    def circuit(self, route: str, state: CircuitState) -> None:
+        self._circuits[(route,)] = CIRCUIT_STATES.index(state)
+
     def fetched(self, account: Account, result: FetchResult, token: Token | None) -> None:
         self._fetches[account.name, result] += 1
         if token is not None:
-            self._expiries[(account.name,)] = token.expires_at_ms / 1000
             self._successes[(account.name,)] = self._clock.now_ms() / 1000
+
+    def kept(self, account: Account, token: Token) -> None:
+        """Fetched by this process or by another: it is what requests are signed with from now on."""
+        self._expiries[(account.name,)] = token.expires_at_ms / 1000
+
+    def conflict(self, account: Account) -> None:
+        self._conflicts[(account.name,)] += 1
+
+    def store_failed(self, store: StoreKind) -> None:
+        self._store_errors[(store,)] += 1
+
+    def store_unreadable(self, store: StoreKind) -> None:
+        self._store_unreadable[(store,)] += 1
 
     def loaded(self) -> None:
         """A configuration was read without fault and runs from now on."""
         self._loaded[()] = self._clock.now_ms() / 1000
 
+    def numbers(self) -> Numbers:
+        counted = (each for each in vars(self).values() if isinstance(each, _Numbers | _Durations))
+        return {each.name: each.rows() for each in counted}
+
     def collect(self) -> Iterator[Metric]:
-        yield self._requests.family()
-        yield self._durations.family()
-        yield self._inflight.family()
-        yield self._attempts.family()
-        yield self._codes.family()
-        yield self._skews.family()
-        yield self._fetches.family()
-        yield self._expiries.family()
-        yield self._successes.family()
-        yield self._loaded.family()
-        yield self._build.family()
+        return Counted(self.numbers()).collect()
 
     def render(self) -> tuple[bytes, str]:
-        """The page for Prometheus and its content type."""
-        return generate_latest(self), CONTENT_TYPE
+        return page(self.numbers())
 
     def _known(self, route: str) -> str:
         return route if route in self._routes else NO_ROUTE

@@ -33,13 +33,20 @@ class Story:
     outcome: Outcome = "error"
     error: str | None = None
     """Our own error code, when the answer was ours."""
+    detail: str | None = None
+    """Our own words to it."""
     provider_status: int | None = None
     provider_code: str | None = None
     code_class: str | None = None
 
     @property
+    def sendings(self) -> int:
+        """Attempts of which a byte was written; a connect that failed is none."""
+        return sum(attempt.sent == "maybe" for attempt in self.attempts)
+
+    @property
     def sent(self) -> Sent:
-        return "maybe" if any(attempt.sent == "maybe" for attempt in self.attempts) else "no"
+        return "maybe" if self.sendings else "no"
 
     def spent(self, phase: Phase, seconds: float) -> None:
         self.phases[phase] = self.phases.get(phase, 0.0) + seconds

@@ -76,7 +76,7 @@ class House:
         )
         sock = socket.create_server(("127.0.0.1", 0))
         self.port = sock.getsockname()[1]
-        await self.server.listen(sock)
+        self.server.listen(sock)
         return self
 
     async def __aexit__(self, *_):

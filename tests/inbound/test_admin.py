@@ -19,7 +19,7 @@ class Admin:
     page: bytes = b"paraf_requests_total 0\n"
     broken: bool = False
 
-    def render(self) -> tuple[bytes, str]:
+    async def render(self) -> tuple[bytes, str]:
         if self.broken:
             raise ValueError("hunter2")
         return self.page, "text/plain; version=0.0.4; charset=utf-8"
@@ -160,7 +160,7 @@ async def test_nobody_holds_a_connection(served: Admin, raw: bytes, monkeypatch:
 async def test_stopping_with_a_connection_open() -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
-    server = AdminServer(lambda: (b"", "text/plain"), lambda: "ready")
+    server = AdminServer(Admin(port).render, lambda: "ready")
     await server.start(listener)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     await asyncio.sleep(0.05)

@@ -61,7 +61,7 @@ async def answers(house, payload, cut):
 async def test_mutants_get_whole_answers_and_leave_no_trace(caplog):
     caplog.set_level(logging.DEBUG)
     chance = random.Random(20)
-    limits = ServerLimits(header_seconds=0.3, body_seconds=0.3, idle_seconds=0.3)
+    limits = ServerLimits(header_seconds=0.8, body_seconds=0.8, idle_seconds=0.8)
     async with House(limits=limits) as house:
         for _ in range(4):
             mutants = [mutant(chance) for _ in range(150)]
@@ -74,7 +74,7 @@ async def test_mutants_get_whole_answers_and_leave_no_trace(caplog):
 
 async def test_each_told_story_is_one_answer():
     chance = random.Random(21)
-    limits = ServerLimits(header_seconds=0.3, body_seconds=0.3, idle_seconds=0.3)
+    limits = ServerLimits(header_seconds=0.8, body_seconds=0.8, idle_seconds=0.8)
     async with House(limits=limits) as house:
         for data in [mutant(chance) for _ in range(40)]:
             before = len(house.stories)

@@ -114,6 +114,7 @@ ATTACKS = (
 """What is sent at once, and what then trickles, each second."""
 
 
+@pytest.mark.slow
 async def test_three_hundred_half_open_connections_are_closed_in_twenty_seconds_and_honest_calls_pass():
     """The real figures: 10 s for a head, 15 s for a body."""
     attacks = ATTACKS * 50

@@ -419,7 +419,8 @@ async def test_a_unix_socket_is_served_and_is_no_loopback(tmp_path):
     async with House() as house:
         sock = socket.socket(socket.AF_UNIX)
         sock.bind(str(tmp_path / "sock"))
-        await house.server.listen(sock)
+        sock.listen()
+        house.server.listen(sock)
         reader, writer = await asyncio.open_unix_connection(str(tmp_path / "sock"))
         writer.write(get())
         assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
@@ -430,7 +431,7 @@ async def test_a_unix_socket_is_served_and_is_no_loopback(tmp_path):
 async def test_a_listener_on_all_addresses_is_no_loopback():
     async with House() as house:
         sock = socket.create_server(("0.0.0.0", 0))
-        await house.server.listen(sock)
+        house.server.listen(sock)
         async with RawCaller("127.0.0.1", sock.getsockname()[1]) as caller:
             caller.send(get())
             assert (await caller.answer()).status == 200

@@ -1,6 +1,7 @@
 """A transport with the usual arguments filled in; the suite runs over both."""
 
 import contextlib
+import ssl
 
 from proxy.model import Attempt, SignedRequest
 from proxy.outbound.dial import verified_tls
@@ -46,3 +47,28 @@ async def opened(kind, **options):
         yield Sender(transport)
     finally:
         await transport.close()
+
+
+def serving(authority, *names, **options):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(*names, **options).configure_cert(context)
+    return context
+
+
+def trusting(authority):
+    context = verified_tls()
+    authority.configure_trust(context)
+    return context
+
+
+class Plain:
+    """Neither side of a connection speaks TLS."""
+
+    server = client = None
+
+
+class Encrypted:
+    """Both sides do, as far as `trustme` goes."""
+
+    def __init__(self, authority):
+        self.server, self.client = serving(authority, "localhost"), trusting(authority)

@@ -11,10 +11,9 @@ import sys
 import pytest
 import trustme
 from rawpeer import CLOSE, RESET, RawPeer, answer, ok
-from sending import SYSTEM
+from sending import SYSTEM, serving, trusting
 
 from proxy.errors import ProxyError
-from proxy.outbound.dial import verified_tls
 from proxy.outbound.session import require_compiled_aiohttp
 from proxy.outbound.transport import Patience
 
@@ -131,15 +130,18 @@ async def test_a_cancelled_call_closes_its_connection(sender):
         await peer.until(lambda peer: peer.hangups == 1)
 
 
-async def test_an_upload_given_up_is_not_carried_on(sender):
+async def test_an_upload_given_up_is_not_carried_on(opening, wires):
     """The peer reads nothing for a while, so most of the body still waits in this process."""
     body = bytes(32 * 1024 * 1024)
-    async with RawPeer(lambda request: [asyncio.Event()], reads_bodies=False) as peer:
+    async with (
+        opening(tls=wires.client) as sender,
+        RawPeer(lambda request: [asyncio.Event()], reads_bodies=False, tls=wires.server) as peer,
+    ):
         with pytest.raises(ProxyError) as raised:
             await sender.fetch("POST", f"{peer.url}/", body=body, patience=Patience(1, 0.1, 1))
         assert (raised.value.code, raised.value.sent) == ("upstream_timeout", "maybe")
         arrived = 0
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
             while piece := await peer.readers[0].read(2**20):
                 arrived += len(piece)
         assert arrived < len(body) // 2
@@ -196,23 +198,6 @@ async def test_a_closed_transport_says_so(sender):
     with pytest.raises(ProxyError) as raised:
         await sender.send("GET", "http://127.0.0.1/")
     assert raised.value.code == "shutting_down"
-
-
-@pytest.fixture(scope="module")
-def authority():
-    return trustme.CA()
-
-
-def serving(authority, *names, **options):
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert(*names, **options).configure_cert(context)
-    return context
-
-
-def trusting(authority):
-    context = verified_tls()
-    authority.configure_trust(context)
-    return context
 
 
 async def fetched_over_tls(opening, peer, tls):

@@ -214,9 +214,12 @@ async def test_closing_an_answer_that_was_read_keeps_the_connection(sender):
         assert peer.connections == 1
 
 
-async def test_an_answer_before_the_end_of_the_upload_is_passed_on_and_ends_its_connection(sender):
-    """Kept, the rest of the first request would run into the second."""
-    async with RawPeer(lambda request: answer("413 Too Large", b"no"), reads_bodies=False) as peer:
+async def test_an_answer_before_the_end_of_the_upload_is_passed_on_and_ends_its_connection(opening, wires):
+    """Kept, the second request would wait behind the rest of the first."""
+    async with (
+        opening(tls=wires.client) as sender,
+        RawPeer(lambda request: answer("413 Too Large", b"no"), reads_bodies=False, tls=wires.server) as peer,
+    ):
         assert await sender.fetch("POST", f"{peer.url}/", body=bytes(16 * 1024 * 1024)) == (413, b"no")
         assert await sender.fetch("GET", f"{peer.url}/") == (413, b"no")
         assert peer.connections == 2

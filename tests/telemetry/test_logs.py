@@ -94,7 +94,7 @@ def told(story: Story) -> dict:
 def test_the_line_of_a_request() -> None:
     story = Story("0f3a", "POST", 17.0, route="doku", external_id="1768447845042777", status=200, outcome="healed")
     story.phases = {"token": 0.1204999, "sign": 0.000123, "upstream": 0.25, "total": 0.4}
-    story.attempts = [Attempt("maybe"), Attempt("maybe")]
+    story.attempts = [Attempt("maybe"), Attempt("no"), Attempt("maybe")]
     story.provider_status, story.provider_code = 200, "2005400"
     assert told(story) == {
         "timestamp": "2026-01-15T03:30:45.042Z",
@@ -122,6 +122,20 @@ def test_the_line_of_a_request_that_we_answered() -> None:
     assert (line["route"], line["error"], line["attempts"], line["sent"]) == ("none", "no_route", 0, "no")
     assert "external_id" not in line
     assert "provider_status" not in line
+
+
+@pytest.mark.parametrize(("state", "level"), [("closed", "info"), ("half-open", "debug"), ("open", "warning")])
+def test_the_line_of_a_circuit(state, level) -> None:
+    stream = io.StringIO()
+    RequestLog(json_logger(stream)).circuit("doku", state)
+    (line,) = lines(stream)
+    assert {**line, "timestamp": ""} == {
+        "timestamp": "",
+        "level": level,
+        "event": "circuit",
+        "route": "doku",
+        "state": state,
+    }
 
 
 def test_a_method_of_the_callers_own_making_is_not_repeated() -> None:

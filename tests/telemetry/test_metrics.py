@@ -5,7 +5,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.model import Account, Attempt, Secret, Token
-from proxy.telemetry.labels import ATTEMPT_REASONS, CODE_CLASSES, FETCH_RESULTS
+from proxy.telemetry.labels import ATTEMPT_REASONS, CODE_CLASSES, FETCH_RESULTS, CircuitState
 from proxy.telemetry.metrics import METRIC_NAMES, Metrics
 from proxy.telemetry.story import PHASES, Story
 
@@ -23,7 +23,8 @@ class Noon:
 
 @pytest.fixture
 def metrics() -> Metrics:
-    return Metrics(["doku", "klikoo"], ["doku", "klikoo"], version="1.2.3", python="3.11.7", clock=Noon())
+    names = ["doku", "klikoo"]
+    return Metrics(names, names, store="memory", version="1.2.3", python="3.11.7", clock=Noon())
 
 
 def samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -44,7 +45,7 @@ def story(**told: object) -> Story:
 
 
 def test_every_name_has_its_type_and_meaning_from_the_start(metrics: Metrics) -> None:
-    for empty in (metrics, Metrics([], [], version="1", python="3", clock=Noon())):
+    for empty in (metrics, Metrics([], [], store="memory", version="1", python="3", clock=Noon())):
         page = empty.render()[0].decode()
         typed = [line.split()[2:] for line in page.splitlines() if line.startswith("# TYPE ")]
         assert [name for name, _ in typed] == list(METRIC_NAMES)
@@ -76,8 +77,10 @@ def test_series_stand_at_0_from_the_start(metrics: Metrics) -> None:
             assert value(metrics, "paraf_request_duration_seconds_count", route=route, phase=phase) == 0
     for name in ("doku", "klikoo"):
         assert value(metrics, "paraf_clock_skew_seconds", route=name) == 0
+        assert value(metrics, "paraf_circuit_state", route=name) == 0
         assert value(metrics, "paraf_token_expiry_timestamp_seconds", account=name) == 0
         assert value(metrics, "paraf_token_last_success_timestamp_seconds", account=name) == 0
+        assert value(metrics, "paraf_token_conflicts_total", account=name) == 0
         for reason in ATTEMPT_REASONS:
             assert value(metrics, "paraf_attempts_total", route=name, reason=reason) == 0
         for code_class in CODE_CLASSES:
@@ -159,8 +162,18 @@ def test_attempts_and_skew(metrics: Metrics) -> None:
     assert value(metrics, "paraf_clock_skew_seconds", route="klikoo") == -2.5
 
 
+@pytest.mark.parametrize(("state", "number"), [("closed", 0), ("half-open", 1), ("open", 2)])
+def test_the_circuit_of_a_route(metrics: Metrics, state: CircuitState, number: int) -> None:
+    metrics.circuit("doku", "open")
+    metrics.circuit("doku", state)
+    assert value(metrics, "paraf_circuit_state", route="doku") == number
+    assert value(metrics, "paraf_circuit_state", route="klikoo") == 0
+
+
 def test_token_calls(metrics: Metrics) -> None:
-    metrics.fetched(ACCOUNT, "ok", Token(Secret("tok-SECRET"), 1_768_448_745_000, 900.0))
+    token = Token(Secret("tok-SECRET"), 1_768_448_745_000, 900.0)
+    metrics.fetched(ACCOUNT, "ok", token)
+    metrics.kept(ACCOUNT, token)
     metrics.fetched(ACCOUNT, "timeout", None)
     assert value(metrics, "paraf_token_fetch_total", account="doku", result="ok") == 1
     assert value(metrics, "paraf_token_fetch_total", account="doku", result="timeout") == 1
@@ -169,13 +182,24 @@ def test_token_calls(metrics: Metrics) -> None:
     assert b"SECRET" not in metrics.render()[0]
 
 
+def test_fights_and_the_store(metrics: Metrics) -> None:
+    assert value(metrics, "paraf_store_errors_total", store="memory") == 0
+    assert value(metrics, "paraf_store_unreadable_total", store="memory") == 0
+    metrics.conflict(ACCOUNT)
+    metrics.store_failed("memory")
+    metrics.store_unreadable("memory")
+    assert value(metrics, "paraf_token_conflicts_total", account="doku") == 1
+    assert value(metrics, "paraf_store_errors_total", store="memory") == 1
+    assert value(metrics, "paraf_store_unreadable_total", store="memory") == 1
+
+
 def test_the_moment_of_loading(metrics: Metrics) -> None:
     metrics.loaded()
     assert value(metrics, "paraf_config_last_reload_success_timestamp_seconds") == 1_768_447_845.5
 
 
 def test_two_of_them_share_nothing(metrics: Metrics) -> None:
-    other = Metrics(["doku"], [], version="1", python="3", clock=Noon())
+    other = Metrics(["doku"], [], store="memory", version="1", python="3", clock=Noon())
     metrics.told(story(attempts=[Attempt()]))
     assert value(other, "paraf_requests_total", **dict(_FORWARDED)) == 0
 

@@ -1,0 +1,103 @@
+"""Callers taken out of the queue of a listening socket, which other workers may be taking from too."""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Final
+
+from proxy.inbound.turns import Seat
+
+_COURTESY: Final = 0.001
+"""Seconds that a caller is left to the worker whose turn it is, for each connection that this one is ahead of it."""
+_FARTHEST: Final = 10
+_PATIENCE: Final = 0.25
+"""Seconds without any help from the others, after which this worker takes what is there: they are busy, or stopped."""
+_MOST: Final = 32
+"""Callers taken at once then."""
+_SHORTAGE: Final = 1.0
+"""Seconds of rest when the system has no file or memory for one more caller, as asyncio does it."""
+
+
+class Accepting:
+    """Accepts from now until `stop`. `connect` makes the protocol of a connection.
+
+    asyncio's own server takes up to its backlog at once: of 200 callers that came together, one of two workers got
+    all (measured).
+    """
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        connect: Callable[[], asyncio.Protocol],
+        seat: Seat,
+        complain: Callable[[BaseException], None],
+    ) -> None:
+        self._listener = listener
+        self._connect = connect
+        self._seat = seat
+        self._complain = complain
+        self._loop = asyncio.get_running_loop()
+        self._connecting: set[asyncio.Task[None]] = set()
+        self._pause: asyncio.TimerHandle | None = None
+        self._alone_since: float | None = None
+        listener.setblocking(False)
+        self._watch()
+
+    async def stop(self) -> None:
+        """Take no more, and close the socket. Returns when who was taken has a connection."""
+        if self._listener.fileno() < 0:
+            return
+        self._loop.remove_reader(self._listener)
+        if self._pause is not None:
+            self._pause.cancel()
+        self._listener.close()
+        await asyncio.gather(*self._connecting)
+
+    def _watch(self) -> None:
+        self._loop.add_reader(self._listener, self._someone_waits)
+
+    def _someone_waits(self) -> None:
+        if lead := self._seat.lead():
+            self._rest(min(lead, _FARTHEST) * _COURTESY)
+        else:
+            self._take()
+
+    def _rest(self, seconds: float) -> None:
+        self._loop.remove_reader(self._listener)
+        self._pause = self._loop.call_later(seconds, self._resume)
+
+    def _resume(self) -> None:
+        self._watch()
+        now = self._loop.time()
+        if not self._take():  # another one came
+            self._alone_since = None
+        elif self._alone_since is None:
+            self._alone_since = now
+        elif now - self._alone_since > _PATIENCE:
+            for _ in range(_MOST):
+                if not self._take():
+                    break
+
+    def _take(self) -> bool:
+        """Was there somebody?"""
+        try:
+            sock, _ = self._listener.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return False
+        except OSError as shortage:
+            self._complain(shortage)
+            self._rest(_SHORTAGE)
+            return False
+        self._seat.took()
+        task = self._loop.create_task(self._begin(sock))
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
+        return True
+
+    async def _begin(self, sock: socket.socket) -> None:
+        try:
+            await self._loop.connect_accepted_socket(self._connect, sock)
+        except Exception as fault:  # noqa: BLE001 -- else asyncio logs it with a traceback, and a place stays taken
+            self._complain(fault)
+            self._seat.lost()
+            sock.close()

@@ -1,0 +1,85 @@
+"""An answer as it comes over a line: its head here, its body as far as it has come and was not taken yet."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from proxy.errors import ProxyError
+from proxy.model import Headers
+
+
+class Source(Protocol):
+    """What the body comes from."""
+
+    def read_on(self) -> None:
+        """All that had come was taken."""
+        ...
+
+    def abort(self) -> None:
+        """Nobody wants the rest."""
+        ...
+
+
+class Answer:
+    """An UpstreamResponse. Bytes of a header that are not UTF-8 are kept as surrogates."""
+
+    __slots__ = ("_fault", "_line", "_pieces", "_wanted", "ended", "headers", "lasts", "reason", "size", "status")
+
+    def __init__(self, line: Source, status: int, reason: str, headers: Headers, *, lasts: bool) -> None:
+        self.status = status
+        self.reason = reason
+        self.headers = headers
+        self.lasts = lasts
+        """The body lasts until the connection closes."""
+        self.ended = False
+        self.size = 0
+        """Bytes that have come and were not taken yet."""
+        self._line = line
+        self._pieces: deque[bytes] = deque()
+        self._fault: ProxyError | None = None
+        self._wanted: asyncio.Future[None] | None = None
+
+    def add(self, piece: bytes) -> None:
+        self._pieces.append(piece)
+        self.size += len(piece)
+        self._wake()
+
+    def end(self, fault: ProxyError | None = None) -> None:
+        self.ended = fault is None
+        self._fault = fault
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._wanted is not None and not self._wanted.done():
+            self._wanted.set_result(None)
+
+    def whole(self) -> bytes | None:
+        if not self.ended:
+            return None
+        if len(self._pieces) != 1:
+            self._pieces = deque([b"".join(self._pieces)])
+        return self._pieces[0]
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        while True:
+            if self._pieces:
+                yield self._taken()
+            elif self.ended:
+                return
+            elif self._fault is not None:
+                raise self._fault
+            else:
+                self._wanted = asyncio.get_running_loop().create_future()
+                await self._wanted
+
+    def _taken(self) -> bytes:
+        pieces, self._pieces, self.size = self._pieces, deque(), 0
+        if not self.ended:
+            self._line.read_on()
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def close(self) -> None:
+        self._pieces.clear()
+        if not self.ended:
+            self._line.abort()

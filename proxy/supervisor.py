@@ -1,0 +1,258 @@
+"""Several workers on the same sockets: started, watched, started again, and asked for their numbers.
+
+SO_REUSEPORT was weighed: closing one of two such listeners reset 93 of 200 callers in its queue (measured), and a
+second process of the same user takes half of them without a word. So every socket is bound once and inherited.
+"""
+
+import asyncio
+import gc
+import os
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Coroutine, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from pathlib import Path
+from socket import socket, socketpair
+from typing import Any, Final, TextIO
+
+from proxy import __version__
+from proxy.app import metrics_of
+from proxy.clock import SystemClock
+from proxy.crew import Member
+from proxy.errors import StartError
+from proxy.generation import Generation
+from proxy.inbound.admin import AdminServer, State
+from proxy.inbound.listeners import Listeners
+from proxy.inbound.turns import Turns
+from proxy.settings import Settings
+from proxy.telemetry.logs import configure, silence_aiohttp
+from proxy.telemetry.merge import merge
+from proxy.telemetry.metrics import page
+from proxy.worker import Post, enter
+
+FALSE_STARTS: Final = 5
+"""Times in a row that a worker may end before it is ready, until all have been ready once."""
+SCRAPE: Final = 0.5
+"""Seconds in which workers tell their numbers; of one that does not, the last ones known stand."""
+PULSE: Final = 1.0
+"""Seconds between two looks at the numbers: what a crash can take out of the counters."""
+SPARE: Final = 5.0
+"""Seconds beyond the drain, until a worker that has not ended is hurried, and then killed."""
+
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+class Supervisor:
+    """`run()` serves until a signal comes. The listeners are closed by it, their owner need not."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        generation: Generation,
+        listeners: Listeners,
+        *,
+        directory: Path | None = None,
+        log: TextIO = sys.stderr,
+    ) -> None:
+        self._settings = settings
+        self._generation = generation
+        self._listeners = listeners
+        self._directory = directory
+        clock = SystemClock()
+        self.logger = configure(settings.log.level, settings.log.format, log, clock)
+        self._zeros = metrics_of(generation, settings.store.kind, clock).numbers()
+        self._turns = Turns(settings.workers)
+        self._changed = asyncio.Event()
+        self._hurried = asyncio.Event()
+        self._crew = [Member(number, self._changed.set) for number in range(settings.workers)]
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._was_ready = False
+        self._signal: signal.Signals | None = None
+        self._killed = False
+
+    def run(self) -> int:
+        """Exit code 0 after SIGTERM, 130 after Ctrl-C, 1 if a worker had to be killed. Raises StartError.
+
+        Workers are forked while the loop stands still, so that none of its callbacks is half done in a child.
+        """
+        with asyncio.Runner() as runner:
+            admin = runner.run(self._open())
+            try:
+                while due := runner.run(self._due()):
+                    for member in due:
+                        self._man(member, runner)
+            finally:
+                runner.run(self._close(admin))
+        if self._signal is None:
+            raise StartError(f"a worker ended {FALSE_STARTS} times before it was ready")
+        return 1 if self._killed else 128 + signal.SIGINT if self._signal == signal.SIGINT else 0
+
+    @property
+    def state(self) -> State:
+        """Ready once all are, and as long as one is: callers whose worker has crashed are served by the others."""
+        if self._signal is not None:
+            return "stopping"
+        enough = any if self._was_ready else all
+        return "ready" if enough(member.ready for member in self._crew) else "starting"
+
+    async def _open(self) -> AdminServer:
+        silence_aiohttp(self.logger)
+        for number in _SIGNALS:
+            asyncio.get_running_loop().add_signal_handler(number, self._signalled, number)
+        self._start(self._pulse())
+        admin = AdminServer(self._page, lambda: self.state)
+        await admin.start(*(listener.sock for listener in self._listeners.admin))
+        return admin
+
+    async def _close(self, admin: AdminServer) -> None:
+        await admin.stop()
+        for number in _SIGNALS:
+            asyncio.get_running_loop().remove_signal_handler(number)
+
+    def _signalled(self, number: signal.Signals) -> None:
+        if self._signal is not None:
+            self._hurried.set()
+        self._signal = self._signal or number
+        self._changed.set()
+
+    async def _due(self) -> list[Member]:
+        """Those to start now; none when all is over."""
+        while True:
+            self._changed.clear()
+            self._announce()
+            now = time.monotonic()
+            absent = [member for member in self._crew if member.pid is None]
+            if self._signal is not None or self._fails():
+                await self._stop()
+                return []
+            if due := [member for member in absent if member.due <= now]:
+                return due
+            with suppress(TimeoutError):
+                patience = min((member.due - now for member in absent), default=None)
+                await asyncio.wait_for(self._changed.wait(), patience)
+
+    def _announce(self) -> None:
+        if not self._was_ready and self.state == "ready":
+            self._was_ready = True
+            callers, admins = (
+                [each.address for each in side] for side in (self._listeners.callers, self._listeners.admin)
+            )
+            admin = admins[0] if admins else "off"
+            self.logger.info("ready", listen=callers, admin=admin, version=__version__, workers=len(self._crew))
+
+    def _fails(self) -> bool:
+        return not self._was_ready and any(member.false_starts >= FALSE_STARTS for member in self._crew)
+
+    def _man(self, member: Member, runner: asyncio.Runner) -> None:
+        try:
+            pid, line = self._fork(member)
+        except OSError as error:
+            self.logger.error("worker not started", worker=member.number, words=error.strerror)  # noqa: TRY400
+            member.fail()
+        else:
+            self.logger.info("worker started", worker=member.number, pid=pid)
+            runner.run(self._follow(member, pid, line))
+
+    def _fork(self, member: Member) -> tuple[int, socket]:
+        """Process id, and our end of the line to it. Raises OSError."""
+        ours, theirs = socketpair()
+        post = Post(
+            number=member.number,
+            settings=self._settings,
+            generation=self._generation,
+            listeners=self._listeners,
+            turns=self._turns,
+            line=theirs,
+            directory=self._directory,
+        )
+        with ExitStack() as undo, closing(theirs), _signals_blocked():
+            undo.callback(ours.close)
+            gc.freeze()  # a collection in the child must neither touch shared pages nor close what is the parent's
+            pid = os.fork()
+            if pid == 0:
+                enter(post)
+            undo.pop_all()
+        return pid, ours
+
+    async def _follow(self, member: Member, pid: int, line: socket) -> None:
+        await member.begin(pid, line)
+        self._start(self._life(member))
+
+    async def _life(self, member: Member) -> None:
+        await member.live()
+        self._turns.vacate(member.number)
+        if self._signal is None or member.exit_code:
+            self.logger.warning(
+                "worker ended", worker=member.number, by=_how(member.exit_code), after=round(member.lived, 3)
+            )
+
+    async def _pulse(self) -> None:
+        while True:
+            await asyncio.sleep(PULSE)
+            await self._ask()
+
+    async def _ask(self) -> None:
+        await _within(SCRAPE, *(member.ask() for member in self._crew), until=asyncio.ALL_COMPLETED)
+
+    async def _page(self) -> tuple[bytes, str]:
+        await self._ask()
+        return page(merge([self._zeros, *(member.numbers for member in self._crew)]))
+
+    async def _stop(self) -> None:
+        """Drain, hurry, kill: each for those whom the step before did not end."""
+        drain = self._settings.drain
+        self.logger.info("stopping")
+        await _within(drain.delay, self._hurried.wait())
+        self._listeners.turn_away()
+        for listener in self._listeners.callers:
+            listener.sock.close()  # the workers still have it; the last one to close it frees the address
+        self._say("stop")
+        await _within(drain.timeout + SPARE, self._all_ended(), self._hurried.wait())
+        self._say("hurry")
+        await _within(SPARE, self._all_ended())
+        for member in self._crew:
+            self._kill(member)
+        await self._all_ended()
+
+    def _say(self, word: str) -> None:
+        for member in self._crew:
+            member.say(word)
+
+    def _kill(self, member: Member) -> None:
+        if member.pid is not None:
+            self._killed = True
+            self.logger.error("worker killed", worker=member.number, words="it did not end in time")
+            os.kill(member.pid, signal.SIGKILL)
+
+    async def _all_ended(self) -> None:
+        while any(member.pid is not None for member in self._crew):
+            self._changed.clear()
+            await self._changed.wait()
+
+    def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+async def _within(seconds: float, *awaited: Awaitable[Any], until: str = asyncio.FIRST_COMPLETED) -> None:
+    """Until one of them is done, or all, or the time is over."""
+    tasks = [asyncio.ensure_future(each) for each in awaited]
+    await asyncio.wait(tasks, timeout=seconds, return_when=until)
+    for task in tasks:
+        task.cancel()
+
+
+@contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """A signal between fork and the child's own handlers would be written into the loop that it has from its parent."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {*_SIGNALS, signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _how(exit_code: int) -> str:
+    return f"exit code {exit_code}" if exit_code >= 0 else signal.Signals(-exit_code).name

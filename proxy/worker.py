@@ -1,0 +1,124 @@
+"""A worker: one of several processes that serve the same sockets, from its fork to its end."""
+
+import asyncio
+import os
+import resource
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from socket import socket
+from typing import Final
+
+from proxy.app import App, Stop, event_loop, settle_process
+from proxy.generation import Generation
+from proxy.inbound.listeners import Listener, Listeners
+from proxy.inbound.turns import Turns
+from proxy.line import Line
+from proxy.settings import Settings
+from proxy.sharing import joined
+from proxy.telemetry.logs import place
+from proxy.telemetry.merge import to_json
+
+_FAREWELL: Final = 1.0
+"""Seconds for the last numbers to reach a supervisor that may be busy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """What a worker is given. `number` counts from 0; `directory` is the private one, if there is one."""
+
+    number: int
+    settings: Settings
+    generation: Generation
+    listeners: Listeners
+    turns: Turns
+    line: socket
+    directory: Path | None = None
+
+
+def work(post: Post) -> int:
+    """The life of a forked process; its exit code. Signals are blocked when it begins."""
+    _let_go_of_the_parent(post)
+    lent = Listeners(tuple(Listener(each.sock) for each in post.listeners.callers), admin=())
+    settings = replace(post.settings, drain=replace(post.settings.drain, delay=0.0))  # the supervisor has waited
+    app = App(settings, post.generation, listeners=lent, seat=post.turns.seat(post.number))
+    try:
+        shared = joined(post.directory) if post.directory else nullcontext()
+        with shared, asyncio.Runner(loop_factory=event_loop()) as runner:
+            runner.run(_serve(app, post))
+    except Exception as fault:  # noqa: BLE001 -- told without its text
+        app.logger.error("fault", words=place(fault))  # noqa: TRY400
+        return 1
+    return 0
+
+
+def _let_go_of_the_parent(post: Post) -> None:
+    """Its loop, its admin port and the lines of other workers: held open here they would never be seen to end.
+
+    Closed by number: its loop's own `close` would take the parent's files out of the poll that both share.
+    """
+    kept = {0, 1, 2, post.line.fileno(), *(each.sock.fileno() for each in post.listeners.callers)}
+    for number in _open_files() - kept:
+        with suppress(OSError):  # the listing's own
+            os.close(number)
+    signal.set_wakeup_fd(-1)
+    # A terminal's Ctrl-C and a service manager's SIGTERM reach every process: they are the supervisor's to pass on.
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def _open_files() -> set[int]:
+    try:
+        return {int(each.name) for each in Path("/dev/fd").iterdir()}
+    except OSError:  # without /proc
+        return set(range(resource.getrlimit(resource.RLIMIT_NOFILE)[0]))
+
+
+async def _serve(app: App, post: Post) -> None:
+    line = await Line.over(post.line)
+    async with _obeying(app, post.listeners, line) as stop, app.running():
+        settle_process()
+        line.say("ready")
+        await stop.wait()
+    line.say("numbers", to_json(app.metrics.numbers()))
+    with suppress(TimeoutError):
+        await asyncio.wait_for(line.close(), _FAREWELL)
+
+
+@asynccontextmanager
+async def _obeying(app: App, listeners: Listeners, line: Line) -> AsyncIterator[Stop]:
+    stop = Stop(asyncio.current_task())
+    ear = asyncio.create_task(_obey(app, listeners, line, stop))
+    try:
+        yield stop
+    except asyncio.CancelledError:
+        if not stop.asked:
+            raise
+    finally:
+        ear.cancel()
+
+
+async def _obey(app: App, listeners: Listeners, line: Line, stop: Stop) -> None:
+    words = {
+        "numbers": lambda: line.say("numbers", to_json(app.metrics.numbers())),
+        "stop": stop.ask,
+        "hurry": stop.hurry,
+    }
+    async for word, _ in line.heard():
+        words[word]()
+    listeners.turn_away()  # the supervisor was killed, and nobody will serve after us
+    stop.ask()
+
+
+def enter(post: Post) -> None:
+    """Run `work` and leave at once: what the parent would do at its end is not to be done twice."""
+    code = 1
+    try:
+        code = work(post)
+        sys.stderr.flush()
+    finally:
+        os._exit(code)

@@ -1,0 +1,104 @@
+import asyncio
+import errno
+import socket
+from contextlib import asynccontextmanager
+
+from proxy.inbound import accepting
+from proxy.inbound.accepting import Accepting
+from proxy.inbound.turns import Turns
+
+
+class Echo(asyncio.Protocol):
+    def __init__(self, mark):
+        self.mark = mark
+
+    def connection_made(self, transport):
+        transport.write(self.mark)
+
+
+@asynccontextmanager
+async def accepting_on(listener, mark=b"x", seat=None, connect=None):
+    faults = []
+    made = Accepting(listener, connect or (lambda: Echo(mark)), seat or Turns(1).seat(0), faults.append)
+    try:
+        yield faults
+    finally:
+        await made.stop()
+
+
+async def ask(listener):
+    reader, writer = await asyncio.open_connection(*listener.getsockname()[:2])
+    try:
+        return await asyncio.wait_for(reader.read(1), 5)
+    finally:
+        writer.close()
+
+
+async def test_callers_are_taken_until_it_stops():
+    listener = socket.create_server(("127.0.0.1", 0))
+    address = listener.getsockname()
+    async with accepting_on(listener) as faults:
+        assert [await ask(listener) for _ in range(5)] == [b"x"] * 5
+    assert (listener.fileno(), faults) == (-1, [])
+    with socket.socket() as late:
+        assert late.connect_ex(address) == errno.ECONNREFUSED
+
+
+async def test_a_burst_is_shared_evenly():
+    with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
+        turns = Turns(2)
+        callers = [await asyncio.open_connection(*listener.getsockname()) for _ in range(100)]
+        async with accepting_on(listener, b"a", turns.seat(0)), accepting_on(listener.dup(), b"b", turns.seat(1)):
+            marks = [await asyncio.wait_for(reader.read(1), 5) for reader, _ in callers]
+    for _, writer in callers:
+        writer.close()
+    assert 40 <= marks.count(b"a") <= 60
+    assert marks.count(b"a") + marks.count(b"b") == 100
+
+
+async def test_one_that_does_not_take_its_turn_is_not_waited_for_long():
+    turns = Turns(2)
+    busy, stopped = turns.seat(0), turns.seat(1)
+    busy.took()
+    assert stopped.lead() == 0
+    with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
+        async with accepting_on(listener, b"a", busy):
+            assert await asyncio.wait_for(ask(listener), 0.2) == b"a"
+            many = await asyncio.wait_for(asyncio.gather(*(ask(listener) for _ in range(300))), 2)
+            assert many == [b"a"] * 300
+
+
+async def test_a_shortage_of_files_is_told_and_waited_out(monkeypatch):
+    monkeypatch.setattr(accepting, "_SHORTAGE", 0.05)
+    short = [OSError(errno.EMFILE, "Too many open files")] * 2
+
+    class Listener(socket.socket):
+        def accept(self):
+            if short:
+                raise short.pop()
+            return super().accept()
+
+    with Listener() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        async with accepting_on(listener) as faults:
+            assert await ask(listener) == b"x"
+        assert [fault.errno for fault in faults] == [errno.EMFILE] * 2
+
+
+async def test_a_fault_in_making_a_connection_costs_that_caller_only():
+    turns = Turns(1)
+    seat, broken = turns.seat(0), [True]
+
+    def connect():
+        if broken.pop():
+            raise ValueError("hunter2")
+        return Echo(b"x")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        async with accepting_on(listener, seat=seat, connect=connect) as faults:
+            assert await ask(listener) == b""
+            broken.append(False)
+            assert await ask(listener) == b"x"
+        assert [type(fault) for fault in faults] == [ValueError]
+    assert seat.page[seat.at] == 1  # Echo does not say when it is over

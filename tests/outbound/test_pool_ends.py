@@ -1,0 +1,243 @@
+"""A connection that ends around the very moment in which it is used: nothing is lost that need not be."""
+
+import asyncio
+import os
+
+import pytest
+from byhand import by_hand, wait_until_it_is_here
+from rawpeer import CLOSE, RESET, RawPeer, ok
+
+from proxy.errors import ProxyError
+from proxy.outbound import pool as pool_module
+from proxy.outbound.dial import Dial
+from proxy.outbound.line import Line
+from proxy.outbound.pool import CleanPool
+
+UVLOOP = os.environ.get("PARAF_TEST_LOOP") == "uvloop"
+"""It tells of a failed write below TLS only later."""
+METHODS = ["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "POST", "PATCH"]
+OWN = ok(b"own")
+
+
+async def refusal(sender, method, url):
+    with pytest.raises(ProxyError) as raised:
+        await sender.fetch(method, url, body=b"x" * 100)
+    assert sender.attempt.sent == raised.value.sent
+    return raised.value.code, raised.value.sent
+
+
+async def warm(sender, peer):
+    """One answered request over a new connection, which then lies in the pool."""
+    call = asyncio.create_task(sender.fetch("POST", f"{peer.url}/", body=b"x"))
+    await peer.accept()
+    await peer.answer(OWN)
+    assert await call == (200, b"own")
+
+
+async def trusts(sender, peer):
+    """Is a connection that was used a moment ago used again?"""
+    await warm(sender, peer)
+    call = asyncio.create_task(sender.fetch("POST", f"{peer.url}/", body=b"x"))
+    again = asyncio.create_task(peer.accept())
+    await asyncio.wait({call, again}, timeout=0.1, return_when=asyncio.FIRST_COMPLETED)
+    call.cancel()
+    await asyncio.gather(call, return_exceptions=True)
+    return not again.done()
+
+
+def between_look_and_write(monkeypatch, opening, end):
+    """`end()` in the moment after the last look that is taken at the socket of a kept connection."""
+    place, acts = {"session": (pool_module, [None, end]), "wire": (Line, [end])}[opening.args[0]]
+    look = place.is_silent
+
+    def looked(of, *events):
+        silent = look(of, *events)
+        if acts and (act := acts.pop(0)):
+            act()
+            wait_until_it_is_here(of if isinstance(of, int) else of.transport.get_extra_info("socket").fileno())
+        return silent
+
+    monkeypatch.setattr(place, "is_silent", looked)
+
+
+def at_once(monkeypatch, opening, act):
+    """`await act(fileno)` on every connection that is made, before it is written to."""
+    place, name = {"session": (CleanPool, "_create_connection"), "wire": (Dial, "open")}[opening.args[0]]
+    create = getattr(place, name)
+
+    async def made_and_acted_on(self, *args):
+        made = await create(self, *args)
+        await act(made.transport.get_extra_info("socket").fileno())
+        return made
+
+    monkeypatch.setattr(place, name, made_and_acted_on)
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_a_reset_between_the_last_look_and_the_write_leaves_the_request_unsent(
+    opening, monkeypatch, wires, method
+):
+    """The kernel takes not a byte then, so it may be sent again."""
+    with by_hand(wires.server) as peer:
+        async with opening(tls=wires.client) as sender:
+            await warm(sender, peer)
+            between_look_and_write(monkeypatch, opening, peer.rst)
+            hidden = UVLOOP and wires.server
+            told = ("upstream_protocol", "maybe") if hidden else ("upstream_unreachable", "no")
+            assert await refusal(sender, method, f"{peer.url}/") == told
+
+
+async def test_after_a_reset_at_the_write_other_kept_connections_are_not_trusted(opening, monkeypatch):
+    with by_hand() as peer:
+        async with opening() as sender:
+            await warm(sender, peer)
+            between_look_and_write(monkeypatch, opening, peer.rst)
+            await refusal(sender, "POST", f"{peer.url}/")
+            monkeypatch.undo()
+            assert not await trusts(sender, peer)
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_an_end_between_the_last_look_and_the_write_is_told_as_it_is(opening, monkeypatch, wires, method):
+    """The bytes are under way, and whoever has closed one direction may still read the other."""
+    with by_hand(wires.server) as peer:
+        async with opening(tls=wires.client) as sender:
+            await warm(sender, peer)
+            between_look_and_write(monkeypatch, opening, peer.fin)
+            assert await refusal(sender, method, f"{peer.url}/") == ("upstream_protocol", "maybe")
+        assert peer.unread() != b""
+        assert peer.connections == 1
+
+
+@pytest.mark.parametrize("end", ["fin", "rst"])
+async def test_an_end_that_the_loop_has_not_come_to_read_yet(opening, wires, end):
+    """The first connection is found dead before a byte is written, the request goes over the second."""
+    with by_hand(wires.server) as peer:
+        async with opening(tls=wires.client) as sender:
+            await warm(sender, peer)
+            fileno = sender.idle_socket().fileno()
+            getattr(peer, end)()
+            wait_until_it_is_here(fileno)
+            assert not await trusts(sender, peer)
+            assert peer.connections == 3
+
+
+@pytest.mark.parametrize("end", ["fin", "rst"])
+async def test_a_fresh_connection_that_ended_before_the_request_is_not_written_to(opening, monkeypatch, wires, end):
+    with by_hand(wires.server) as peer:
+
+        async def end_it(fileno):
+            await accepted
+            getattr(peer, end)()
+            wait_until_it_is_here(fileno)
+
+        at_once(monkeypatch, opening, end_it)
+        async with opening(tls=wires.client) as sender:
+            accepted = asyncio.create_task(peer.accept())
+            assert await refusal(sender, "POST", f"{peer.url}/") == ("upstream_unreachable", "no")
+
+
+async def test_a_fresh_connection_on_which_the_provider_speaks_first_is_not_written_to(opening, monkeypatch):
+    """Its words would be taken for the answer. Below TLS they cannot be told from session tickets."""
+    with by_hand() as peer:
+
+        async def speak(fileno):
+            await accepted
+            peer.say(ok(b"forged"))
+            wait_until_it_is_here(fileno)
+
+        at_once(monkeypatch, opening, speak)
+        async with opening() as sender:
+            accepted = asyncio.create_task(peer.accept())
+            assert await refusal(sender, "POST", f"{peer.url}/") == ("upstream_unreachable", "no")
+
+
+async def used(sender, peer):
+    """Which connections of the peer a request goes over."""
+    await sender.fetch("POST", f"{peer.url}/")
+    return peer.requests[-1].connection
+
+
+async def test_the_connection_that_was_idle_least_is_used_first(sender):
+    """The others grow old and are closed by us, not by the provider."""
+    gates = [asyncio.Event() for _ in range(3)]
+    script = iter(gates)
+    async with RawPeer(lambda request: [next(script), OWN] if request.target == b"/held" else OWN) as peer:
+        held = [asyncio.create_task(sender.fetch("GET", f"{peer.url}/held")) for _ in gates]
+        await peer.until(lambda peer: len(peer.requests) == 3)
+        for number in (1, 2, 0):
+            gates[number].set()
+            await asyncio.sleep(0.02)
+        await asyncio.gather(*held)
+        last = peer.requests[0].connection
+        assert [await used(sender, peer) for _ in range(4)] == [last] * 4
+
+
+@pytest.mark.parametrize("ending", [CLOSE, RESET])
+async def test_a_provider_that_ends_connections_after_every_answer_loses_one_request_at_most(sender, ending):
+    """It does not announce it. From then on nothing is written into a connection that is about to end."""
+    async with RawPeer(lambda request: [OWN, 0.003, ending]) as peer:
+        errors = []
+        for number in range(30):
+            try:
+                await sender.fetch("POST", f"{peer.url}/{number}")
+            except ProxyError as error:
+                errors.append((error.code, error.sent))
+        assert errors in ([], [("upstream_protocol", "maybe")])
+        assert len({request.target for request in peer.requests}) == len(peer.requests) >= 29
+
+
+async def test_words_on_an_idle_connection_end_the_trust_in_the_others(sender):
+    release = asyncio.Event()
+    async with RawPeer(lambda request: [release, OWN]) as peer:
+        calls = [asyncio.create_task(sender.fetch("GET", f"{peer.url}/")) for _ in range(2)]
+        await peer.until(lambda peer: len(peer.requests) == 2)
+        release.set()
+        await asyncio.gather(*calls)
+        peer.writers[0].write(ok(b"forged"))
+        await peer.until(lambda peer: peer.hangups == 1)
+        assert await used(sender, peer) == 2
+        await peer.until(lambda peer: peer.hangups == 2)
+
+
+async def test_an_answer_that_breaks_off_says_nothing_of_idle_connections(sender):
+    script = iter([OWN, [OWN[:-1], 0.005, CLOSE], OWN, OWN])
+    async with RawPeer(lambda request: next(script)) as peer:
+        await sender.fetch("POST", f"{peer.url}/")
+        assert await refusal(sender, "POST", f"{peer.url}/") == ("upstream_protocol", "maybe")
+        assert [await used(sender, peer) for _ in range(2)] == [1, 1]
+
+
+async def test_origins_are_trusted_each_for_itself(sender):
+    async with RawPeer(lambda request: [OWN, 0.01, CLOSE]) as rude, RawPeer(lambda request: OWN) as peer:
+        await sender.fetch("GET", f"{rude.url}/")
+        await sender.fetch("GET", f"{peer.url}/")
+        await asyncio.sleep(0.03)
+        assert await used(sender, peer) == 0
+
+
+@pytest.mark.parametrize(("header", "connections"), [("timeout=1", 2), ("timeout=1, max=9", 2), ("timeout=60", 1)])
+async def test_a_keep_alive_header_is_believed(sender, header, connections):
+    async with RawPeer(lambda request: ok(b"own", f"Keep-Alive: {header}")) as peer:
+        await sender.fetch("GET", f"{peer.url}/")
+        await sender.fetch("GET", f"{peer.url}/")
+        assert peer.connections == connections
+
+
+async def test_nothing_is_kept_when_keeping_is_off(opening):
+    async with opening(keep=0) as sender, RawPeer(lambda request: OWN) as peer:
+        for number in range(3):
+            assert await used(sender, peer) == number
+        await peer.until(lambda peer: peer.hangups == 3)
+
+
+async def test_what_we_close_ourselves_says_nothing_of_the_provider(opening):
+    """Not an answer given up, a call cancelled, or an idle time that is over."""
+    script = iter([OWN[:-1], OWN, OWN, OWN])
+    async with opening(keep=0.05) as sender, RawPeer(lambda request: next(script)) as peer:
+        reply = await sender.send("GET", f"{peer.url}/")
+        await reply.close()
+        await sender.fetch("GET", f"{peer.url}/")
+        await peer.until(lambda peer: peer.hangups == 2)
+        connection = await used(sender, peer)
+        assert await used(sender, peer) == connection

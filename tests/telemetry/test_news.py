@@ -1,0 +1,74 @@
+import io
+import json
+
+import pytest
+
+from proxy.clock import SystemClock
+from proxy.model import Account, Secret, Token
+from proxy.telemetry.logs import configure
+from proxy.telemetry.metrics import Metrics
+from proxy.telemetry.news import StoreNews, TokenNews
+
+NETZME = Account("netzme", "netzme", "stage", "https://toko.test/token", "pay", exclusive=True)
+TOKEN = Token(Secret("tok-SECRET"), 1_768_448_745_000, 900.0)
+
+
+class Told:
+    def __init__(self) -> None:
+        self.text = io.StringIO()
+        logger = configure("debug", "json", self.text, SystemClock())
+        self.metrics = Metrics(["netzme"], ["netzme"], store="redis", version="1", python="3", clock=SystemClock())
+        self.tokens, self.store = TokenNews(self.metrics, logger), StoreNews("redis", self.metrics, logger)
+
+    @property
+    def lines(self) -> list[dict[str, object]]:
+        return [json.loads(line) for line in self.text.getvalue().splitlines()]
+
+    def metric(self, name: str) -> float:
+        samples = [sample for metric in self.metrics.collect() for sample in metric.samples]
+        return sum(each.value for each in samples if each.name == name)
+
+
+@pytest.fixture
+def told() -> Told:
+    return Told()
+
+
+def test_a_store_that_goes_down_and_comes_back_is_two_lines_and_every_fault_is_counted(told: Told) -> None:
+    for _ in range(3):
+        told.store.answered()
+    for _ in range(5):
+        told.store.failed("ConnectionError")
+    for _ in range(2):
+        told.store.answered()
+    assert [(line["event"], line["state"], line["level"]) for line in told.lines] == [
+        ("store", "down", "error"),
+        ("store", "up", "info"),
+    ]
+    assert told.lines[0]["reason"] == "ConnectionError"
+    assert told.metric("paraf_store_errors_total") == 5
+
+
+def test_unreadable_records_are_counted_and_said_once(told: Told) -> None:
+    for _ in range(4):
+        told.store.unreadable()
+    assert [line["state"] for line in told.lines] == ["unreadable"]
+    assert told.metric("paraf_store_unreadable_total") == 4
+
+
+def test_a_fight_is_said_once_with_advice_and_counted_at_every_round(told: Told) -> None:
+    for strikes in (2, 3, 4):
+        told.tokens.conflict(NETZME, strikes)
+    (line,) = told.lines
+    assert (line["event"], line["account"], line["level"]) == ("conflict", "netzme", "warning")
+    assert "client id" in str(line["advice"])
+    assert told.metric("paraf_token_conflicts_total") == 3
+
+
+def test_a_token_in_use_has_its_end_told_whoever_fetched_it(told: Told) -> None:
+    told.tokens.kept(NETZME, TOKEN)
+    assert told.metric("paraf_token_expiry_timestamp_seconds") == 1_768_448_745
+    assert told.metric("paraf_token_last_success_timestamp_seconds") == 0
+    told.tokens.fetched(NETZME, "ok", TOKEN)
+    assert told.metric("paraf_token_last_success_timestamp_seconds") > 0
+    assert "SECRET" not in told.text.getvalue()
