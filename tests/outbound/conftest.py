@@ -5,7 +5,6 @@ import pytest
 import trustme
 from sending import SYSTEM, TRANSPORTS, Encrypted, Plain, opened
 
-
 UVLOOP = os.environ.get("PARAF_TEST_LOOP") == "uvloop"
 """It hides the socket below its TLS and writes at the end of a turn, so CleanPool sees less: wire alone is tested."""
 
