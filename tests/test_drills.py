@@ -1,7 +1,6 @@
 """The short forms of the drills, one after another over the same four processes; each also runs alone."""
 
 import asyncio
-import shutil
 from collections.abc import AsyncIterator
 
 import pytest
@@ -12,7 +11,7 @@ from redis_server import RedisServer, redis_server
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
-    pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not installed"),
+    pytest.mark.slow,
 ]
 
 

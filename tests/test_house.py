@@ -83,7 +83,7 @@ MOST_LINES = 400
 BANNED_NAMES = {"util", "utils", "helper", "helpers", "manager", "handler", "service", "data", "info", "common", "misc"}
 MACHINE_PATH = re.compile(r"(?<![\w.}/-])/(?:home|root|tmp|work|Users)/\w")
 REGISTRY = re.compile(
-    r"pypi[.]org|python[h]osted|npm[j]s|proxy[.]golang|(?:index-url|find-links)\s*=\s*\S+://", re.IGNORECASE
+    r"pypi[.]org|python[h]osted|npm[j]s|proxy[.]golang|(?:index[-]url|find[-]links)\s*=\s*\S+://", re.IGNORECASE
 )
 
 

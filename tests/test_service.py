@@ -255,3 +255,29 @@ async def test_who_waits_for_a_turn_in_vain_is_told_so():
         codes = sorted(headers["X-Paraf-Error"] for _, headers, _ in answers)
         assert codes == ["overloaded", "overloaded", "upstream_timeout"]
         assert {headers.get("Retry-After") for status, headers, _ in answers if status == 503} == {"1"}
+
+
+async def test_a_refusal_that_is_not_whole_is_no_refusal():
+    """Netzme's 401 needs no code to be one; of a long answer only the beginning was seen."""
+    asked = []
+
+    def script(request):
+        if b"accesstoken" in request.target:
+            return ok(b'{"access_token":"tok","token_type":"bearer"}')
+        asked.append(request)
+        return answer("401 Unauthorized", b" " * 70_000)
+
+    async with RawPeer(script) as peer, proxy(routes(of("netzme"), peer.url)) as running:
+        status, _, body = await ask(running.port, "netzme")
+        assert (status, len(body), len(asked)) == (401, 70_000, 1)
+
+
+async def test_a_page_of_another_site_cannot_have_a_browser_pay():
+    async with through_sandbox("doku") as (running, sandbox):
+        for site in ("cross-site", "same-site"):
+            status, headers, _ = await ask(
+                running.port, "doku", f"Sec-Fetch-Site: {site}", "Origin: https://evil.example"
+            )
+            assert (status, headers["X-Paraf-Error"]) == (403, "not_allowed")
+        assert sandbox.journal == []
+        assert (await ask(running.port, "doku", "Origin: www.merchant.example"))[0] == 200

@@ -34,7 +34,7 @@ Aside = Callable[[Callable[[], Any]], Coroutine[Any, Any, Any]]
 
 _LOCK_PATIENCE: Final = 1.0
 """Seconds. A step takes a millisecond or so: whoever holds the lock for longer was stopped in the middle of one."""
-_LOCK_PAUSE: Final = 0.005
+_LOCK_PAUSE: Final = 0.002
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 

@@ -1,11 +1,13 @@
 """Slow callers are ended by total deadlines, and honest ones do not notice them."""
 
 import asyncio
+import contextlib
 import time
 
 import pytest
-from serving import House, get, open_callers, post, whole
+from serving import House, Reply, get, open_callers, post, sending, whole
 
+from proxy.errors import ProxyError
 from proxy.inbound.server import ServerLimits
 
 SHORT = ServerLimits(header_seconds=0.3, body_seconds=0.4, idle_seconds=0.8)
@@ -141,3 +143,41 @@ async def drip(caller, data):
         if caller.writer.is_closing():
             return
         caller.send(data)
+
+
+async def test_answers_that_nobody_reads_do_not_pile_up():
+    """A caller who pipelines and does not read gets no further request served, and in the end no connection."""
+
+    async def refuse(_request, _story):
+        raise ProxyError("no_route", "x" * 500)
+
+    async with House(refuse, limits=ServerLimits(idle_seconds=0.5)) as house, house.caller() as caller:
+        caller.writer.transport.pause_reading()
+        with contextlib.suppress(ConnectionError):
+            for _ in range(400):
+                caller.send(get() * 100)
+                await asyncio.sleep(0)
+        await asyncio.sleep(1.2)
+        served = len(house.stories)
+        assert served < 20_000
+        await asyncio.sleep(0.3)
+        assert len(house.stories) == served
+        assert house.server._connections() == []
+
+
+async def test_a_caller_who_stops_reading_loses_the_connection_not_the_framing():
+    """What was pipelined behind is not carried out: its answer would stand in the middle of the first body."""
+    chunk = b"x" * 65_536
+
+    async def large(request, story):
+        await request.hold(10)
+        sending(story)
+        story.outcome = "forwarded"
+        return Reply((chunk,) * 400, headers=(("Content-Length", str(400 * len(chunk))),))
+
+    async with House(large, limits=ServerLimits(idle_seconds=0.3)) as house, house.caller() as caller:
+        caller.writer.transport.pause_reading()
+        caller.send(get() + get())
+        await house.told()
+        assert [story.outcome for story in house.stories] == ["abandoned"]
+        assert house.server._connections() == []

@@ -171,11 +171,11 @@ HAMMER = """
 import asyncio, sys
 sys.path[:0] = ["tests", "tests/stores"]
 from keeping import *
+from proxy.model import Token
 from proxy.stores import Lease
 
 async def hammer(name):
     store, granted = file(Path(sys.argv[1])), 0
-    print("begun", flush=True)
     while True:
         claimed = await store.claim(DOKU, name, token("0"))
         if isinstance(claimed, Lease):
@@ -183,6 +183,11 @@ async def hammer(name):
             await store.put(DOKU, kept, claimed)
             await store.drop(DOKU, kept)
             granted += 1
+            if granted == 1:
+                print("begun", flush=True)
+            await asyncio.sleep(0.01)  # or the other one finds no moment
+        elif isinstance(claimed, Token):  # of one that was killed before it dropped it
+            await store.drop(DOKU, claimed)
 
 asyncio.run(hammer(sys.argv[2]))
 """
@@ -222,5 +227,5 @@ async def test_processes_killed_in_the_middle_of_their_steps_leave_a_sound_store
         fences.append(lease.fence)
         await store.release(DOKU, lease)
     assert fences == sorted(set(fences))
-    assert fences[-1] > 20
+    assert fences[-1] >= 15
     assert (seen.damaged, seen.faults) == (0, [])

@@ -69,9 +69,9 @@ async def test_a_lease_ends_by_the_clock_of_redis(store, redis) -> None:
     with redis.client() as asking:
         (name,) = asking.keys("*:lease")
         for moment in ("leased", "called", "rests"):
-            asking.hincrby(name, moment, -int(LEASE * 1000) + 100)
-    assert (await store.claim(DOKU, "b", None)) == Held(pytest.approx(0.075, abs=0.05), "call")
-    await asyncio.sleep(0.1)
+            asking.hincrby(name, moment, -int(LEASE * 1000) + 300)
+    assert (await store.claim(DOKU, "b", None)) == Held(pytest.approx(0.15, abs=0.15), "call")
+    await asyncio.sleep(0.3)
     assert isinstance(await store.claim(DOKU, "b", None), Lease)
 
 
