@@ -42,6 +42,7 @@ from proxy.switches import SWITCHES
 __all__ = [
     "AllowRule",
     "BaseUrl",
+    "CaForm",
     "Circuit",
     "Drain",
     "EnvReference",
@@ -113,6 +114,14 @@ class Timeouts:
 
 
 @dataclass(frozen=True, slots=True)
+class CaForm:
+    """The local authority of interception: its certificate with the chain above it, and its key."""
+
+    cert: Reference
+    key: Reference
+
+
+@dataclass(frozen=True, slots=True)
 class RouteSettings:
     """One route as written. `prefix` is "" for a route in front of everything; `allow` is empty for all calls.
 
@@ -135,6 +144,8 @@ class RouteSettings:
     switches: Mapping[str, Any]
     allow_small_keys: bool
     tls_ca: Reference | None
+    intercept: bool
+    caller_token: Mapping[str, Reference]
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,12 +165,11 @@ class Settings:
     store: StoreForm = MEMORY
     store_key: tuple[Reference, ...] = ()
     workers: int = 1
+    ca: CaForm | None = None
 
 
-LATER: Final = frozenset("control control_token trace ca".split())
-LATER_IN_ROUTE: Final = frozenset(
-    "mode intercept token_standin caller_token refusals allow_private egress_proxy pool".split()
-)
+LATER: Final = frozenset("control control_token trace".split())
+LATER_IN_ROUTE: Final = frozenset("mode token_standin refusals allow_private egress_proxy pool".split())
 LATER_IN_TLS: Final = frozenset("client_cert client_key sni min_version".split())
 """Keys of the contract that come in later versions. They are no part of the schema."""
 
@@ -217,6 +227,7 @@ BASE_URL: Final = Parsed(BaseUrl.parse, "a URL such as https://api.example.com")
 ALLOW: Final = Listing(Parsed(AllowRule.parse, "a method and a path such as POST /orders/**"), least=1)
 SECRET: Final = ReferenceShape(passphrase=ReferenceShape())
 INLINE_SECRET: Final = ReferenceShape(inline, ReferenceShape(inline))
+CALLER_NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 CA: Final = ReferenceShape(path_of_file)
 
 
@@ -256,6 +267,11 @@ def _route(secret: ReferenceShape) -> Record:
             "circuit": Key(
                 OrOff(CIRCUIT, Circuit(faults=math.inf)), "when a failing provider is left alone", Circuit()
             ),
+            "intercept": Key(Flag(), "read what programs send over CONNECT to the route's hosts", default=False),
+            "caller_token": Key(
+                Table(replace(secret, passphrase=None), CALLER_NAME, "letters, digits and . _ -", least=1),
+                "who may call, by name, and the token that each sends",
+            ),
             "allow_small_keys": Key(Flag(), "take RSA keys of fewer than 2048 bit", default=False),
             "tls": Key(
                 Record({"ca": Key(CA, "PEM file of authorities to trust instead of the system's")}, later=LATER_IN_TLS),
@@ -290,6 +306,16 @@ def _file(secret: ReferenceShape) -> Record:
             ),
             "workers": Key(Whole(1, MOST_WORKERS), "processes that serve together", 1),
             "log": Key(LOG, "what is logged, and how", LogSettings()),
+            "ca": Key(
+                Record(
+                    {
+                        "cert": Key(CA, "PEM file of its certificate, and what is above it", required=True),
+                        "key": Key(CA, "PEM file of its key", required=True),
+                    },
+                    CaForm,
+                ),
+                "the local authority of interception; `paraf ca init` makes it",
+            ),
             "allowed_hosts": Key(HOSTS, "further names that a loopback listener answers to", ()),
             "drain": Key(DRAIN, "how Paraf ends", Drain()),
             "strict_permissions": Key(Flag(), "secrets that others can read are an error", default=False),
@@ -319,6 +345,7 @@ def _route_settings(name: str, values: dict[str, Any]) -> RouteSettings:
         prefix=f"/{name}" if prefix is None else prefix,
         credentials=MappingProxyType(values.pop("credentials")),
         switches=MappingProxyType(switches),
+        caller_token=MappingProxyType(values.pop("caller_token") or {}),
         tls_ca=values.pop("tls")["ca"],
         **values,
     )

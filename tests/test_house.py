@@ -28,11 +28,12 @@ LAYERS = """
     crew
     fetch
     generation
+    interception
     tokens
-    storekeys errand gate breaker deadline
+    storekeys errand gate breaker deadline callers
     failures sharing
     stores outbound keyring catalogue upstreams sealing telemetry ids
-    keyforms
+    keyforms authority
     signing
     routes headers
     settings
@@ -58,7 +59,7 @@ DEEDS = frozenset("open print input now utcnow today eval exec __import__".split
 MAY_IMPORT = {
     "aiohttp": "inbound outbound.session outbound.pool sandbox.server app",
     "click": "commands",
-    "cryptography": "signing.algorithms keyring keyforms storekeys stores.record generation sandbox commands",
+    "cryptography": "signing.algorithms authority keyring keyforms storekeys stores.record generation sandbox commands",
     "httptools": "outbound.line",
     "orjson": "signing.canonical",
     "prometheus_client": "telemetry.metrics",
