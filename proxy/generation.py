@@ -81,6 +81,8 @@ class Generation:
     store: StoreAccess
     own_secrets: Mapping[tuple[str, ...], Secret] = field(repr=False)
     """By identity of the account."""
+    number: int = 1
+    """Counts the configurations of one process; it stands in every request's log line."""
 
     def fetcher(self, account: Account) -> Lane:
         """The lane that fetches an account's token: its first."""
