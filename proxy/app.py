@@ -24,6 +24,7 @@ from proxy.ids import RequestIds
 from proxy.inbound.admin import AdminServer, State
 from proxy.inbound.listeners import Listeners, bound
 from proxy.inbound.server import InboundServer
+from proxy.inbound.standin import with_standins
 from proxy.inbound.turns import Seat
 from proxy.inbound.ways import match
 from proxy.model import Clock, InboundRequest
@@ -183,9 +184,9 @@ class App:
         return self.metrics.render()
 
     def _start_inbound(self, listeners: Listeners, stack: AsyncExitStack, pipeline: Pipeline) -> None:
-        ids = RequestIds()
+        ids, lanes = RequestIds(), self._generation.lanes
         server = InboundServer(
-            way=pipeline.handle,
+            way=with_standins(lanes, self._settings.allowed_hosts, pipeline.handle, self._clock, self.metrics),
             tell=self._tell,
             new_story=lambda method: Story(ids.request_id(), method, self._clock.monotonic(), self._generation.number),
             clock=self._clock,

@@ -72,6 +72,8 @@ class TokenAnswer:
     default_lifetime: float
     success: Mapping[str, "Glob"]
     refused: Mapping[str, "Glob"]
+    standin: Mapping[str, Any]
+    """JSON values of the other fields, as documented: for an answer that is made here."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,6 +158,7 @@ ANSWER: Final = Record(
         "default_lifetime": Key(duration(maximum=7 * 86_400), "its life when the answer says none", required=True),
         "success": Key(Table(GLOB, *_DOTTED), "fields that, if there, must match", default={}),
         "refused": Key(Table(GLOB, *_DOTTED), "fields by which a 200 says no", default={}),
+        "standin": Key(Table(Anything(), *_DOTTED), "fields of an answer that `token_standin` makes", default={}),
     },
     TokenAnswer,
 )
