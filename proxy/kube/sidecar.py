@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from pathlib import PurePosixPath
+from posixpath import basename, dirname, normpath
 from typing import Any, Final
 
 from proxy.addresses import TcpListen
@@ -121,7 +121,7 @@ def sidecar(
         frozenset((*callers, admin)),
         config_map,
         variables=dict.fromkeys(variables, env_secret),
-        folders={folder: secrets.get(folder) or PurePosixPath(folder).name for folder in folders},
+        folders={folder: secrets.get(folder) or basename(folder) for folder in folders},
         native=native,
     )
 
@@ -155,14 +155,14 @@ def _references(value: Any) -> Iterator[EnvReference | FileReference]:
 
 
 def _folder(path: str) -> str:
-    where = PurePosixPath(path)
-    if not where.is_absolute() or ".." in where.parts or len(where.parts) < 3:
+    folder = dirname(path)
+    if not folder.startswith("/") or folder == "/" or normpath(path) != path:
         raise StartError("a secret's file needs its full path in the pod, in a folder: {file: /run/secrets/NAME/KEY}")
-    return str(where.parent)
+    return folder
 
 
 def _refuse_nested(folders: list[str]) -> None:
     """A mount inside a read-only mount cannot be made."""
-    taken = {PurePosixPath(each) for each in (*folders, FOLDER, RUN)}
-    if any(above in taken for each in taken for above in each.parents) or {FOLDER, RUN} & set(folders):
+    taken = (*folders, FOLDER, RUN)
+    if any(f"{each}/".startswith(f"{above}/") for each in folders for above in taken if each is not above):
         raise StartError(f"folders of secrets may not lie in each other, nor in {FOLDER} or {RUN}")
