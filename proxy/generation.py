@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
+from proxy.addresses import BaseUrl
 from proxy.breaker import Breaker
 from proxy.callers import Callers, caller_token
 from proxy.catalogue import Catalogue
@@ -75,6 +76,8 @@ class Lane:
     tls_ca: str | None
     callers: Callers | None
     """Who may call, where the route asks."""
+    standin: BaseUrl | None
+    """The base of the token call, if a stand-in answers there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,8 @@ class Generation:
     """By identity of the account."""
     authority: "Authority | None" = None
     """What certificates for interception are signed with."""
+    number: int = 1
+    """Counts the configurations of one process; it stands in every request's log line."""
 
     def fetcher(self, account: Account) -> Lane:
         """The lane that fetches an account's token: its first."""
@@ -193,6 +198,8 @@ class _Builder:
         faults = list(override_faults(profile, switches, route.switches))
         for fault in misplaced + faults:
             self._find(route, fault.path, fault.words, key=fault.at_key)
+        if route.token_standin and profile.token is None:
+            self._find(route, ("token_standin",), f"{profile.name} has no token: nothing to stand in for; take it out")
         credentials = self._credentials(route, profile, _needed(route, profile, switches, faults))
         tls_ca, callers = self._tls_ca(route), self._callers(route)
         if places is None or credentials is None or faults:
@@ -226,6 +233,7 @@ class _Builder:
             patience=Patience(route.timeouts.connect, route.timeouts.first_byte, route.timeouts.idle),
             tls_ca=tls_ca,
             callers=callers,
+            standin=places.token if route.token_standin else None,
         )
 
     def _credentials(self, route: RouteSettings, profile: Profile, needed: frozenset[str]) -> "_Credentials | None":

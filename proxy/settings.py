@@ -146,6 +146,7 @@ class RouteSettings:
     tls_ca: Reference | None
     intercept: bool
     caller_token: Mapping[str, Reference]
+    token_standin: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +170,7 @@ class Settings:
 
 
 LATER: Final = frozenset("control control_token trace".split())
-LATER_IN_ROUTE: Final = frozenset("mode token_standin refusals allow_private egress_proxy pool".split())
+LATER_IN_ROUTE: Final = frozenset("mode refusals allow_private egress_proxy pool".split())
 LATER_IN_TLS: Final = frozenset("client_cert client_key sni min_version".split())
 """Keys of the contract that come in later versions. They are no part of the schema."""
 
@@ -273,6 +274,7 @@ def _route(secret: ReferenceShape) -> Record:
                 "who may call, by name, and the token that each sends",
             ),
             "allow_small_keys": Key(Flag(), "take RSA keys of fewer than 2048 bit", default=False),
+            "token_standin": Key(Flag(), "answer the provider's token endpoint here, for SDKs", default=False),
             "tls": Key(
                 Record({"ca": Key(CA, "PEM file of authorities to trust instead of the system's")}, later=LATER_IN_TLS),
                 "TLS to the provider",

@@ -19,6 +19,7 @@ COMMANDS: Final = {
     "sign": "sign",
     "ca": "ca",
     "sandbox": "sandbox",
+    "inject": "inject",
     "providers": "show",
     "schema": "show",
 }

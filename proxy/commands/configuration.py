@@ -44,10 +44,11 @@ def load(
 
 def settings_of(file: str, *, allow_inline_secrets: bool) -> tuple[Settings, list[Finding]]:
     """Without what the references lead to. Raises ConfigError."""
-    return read_settings(_text(file), file, environ=os.environ, allow_inline_secrets=allow_inline_secrets)
+    return read_settings(text_of(file), file, environ=os.environ, allow_inline_secrets=allow_inline_secrets)
 
 
-def _text(file: str) -> str:
+def text_of(file: str) -> str:
+    """Raises ConfigError."""
     try:
         return Path(file).read_text(encoding="utf-8")
     except OSError as error:
