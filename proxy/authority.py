@@ -28,6 +28,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.hazmat.primitives.serialization.pkcs12 import PKCS12Certificate, serialize_java_truststore
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from proxy.addresses import is_address
 from proxy.model import Secret
 
 ROOT: Final = "root.pem"
@@ -87,7 +88,7 @@ class Authority:
 
     def covers(self, host: str) -> bool:
         """May it sign for this host? An authority without name constraints may sign for every name, but no address."""
-        if _is_address(host):
+        if is_address(host):
             return False
         names = self._names()
         return names is None or any(host == name or host.endswith(f".{name}") for name in names)
@@ -231,14 +232,6 @@ def _may_sign(certificate: x509.Certificate) -> bool:
 
 def _public(certificate: x509.Certificate) -> bytes:
     return certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _pem(certificate: x509.Certificate) -> str:

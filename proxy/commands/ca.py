@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import click
 
+from proxy.addresses import is_address
 from proxy.commands.configuration import config_options, settings_of
 from proxy.errors import StartError
 from proxy.generation import hosts_of
@@ -68,7 +69,7 @@ def ca(file: str, allow_inline_secrets: bool, force: bool) -> None:
     there = [str(path) for path in (places.chain, places.key) if path.exists()]
     if there and not force:
         raise StartError(f"{' and '.join(there)} exist: --force makes a new authority, whose root programs must trust")
-    names = sorted(hosts_of(settings, folder))
+    names = sorted(host for host in hosts_of(settings, folder) if not is_address(host))
     if not names:
         raise StartError("no route has a host: write `hosts` under the route that is to be intercepted")
     made = make_authority(names, utc_now())

@@ -87,7 +87,7 @@ def _bind(listen: Listen, stack: ExitStack) -> list[Listener]:
     """A listener for every address of the name."""
     try:
         if isinstance(listen, UnixListen):
-            return [stack.enter_context(_unix(listen.path))]
+            return [stack.enter_context(_unix(listen.path, listen.mode))]
         return [_tcp(stack.enter_context(closing(socket.socket(family))), at) for family, at in _resolved(listen)]
     except OSError as error:
         raise StartError(f"cannot listen on {listen}: {error.strerror or 'no such address'}") from None
@@ -121,11 +121,11 @@ def _drop_syns(sock: socket.socket) -> None:
 
 
 @contextmanager
-def _unix(path: str) -> Iterator[Listener]:
-    """Owner and group may connect. Whoever holds the lock takes a socket over that nobody serves any more."""
+def _unix(path: str, mode: int = 0o660) -> Iterator[Listener]:
+    """With `mode` from the first moment on. Whoever holds the lock takes a socket over that nobody serves any more."""
     with locked(path), closing(socket.socket(socket.AF_UNIX)) as sock:
         _clear(path)
-        before = os.umask(0o117)
+        before = os.umask(0o777 & ~mode)
         try:
             sock.bind(path)
         finally:

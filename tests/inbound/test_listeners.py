@@ -272,3 +272,9 @@ def test_by_default_nobody_is_turned_away():
     with socket.create_server(("127.0.0.1", 0)) as lent:
         Listener(lent).turn_away()
         assert is_served(lent)
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o660, 0o666])
+def test_a_socket_has_the_mode_that_was_asked_for(tmp_path, mode):
+    with bound(settings(f"unix:{tmp_path}/paraf.sock?mode={mode:04o}"), {}):
+        assert stat.S_IMODE((tmp_path / "paraf.sock").stat().st_mode) == mode
