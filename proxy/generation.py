@@ -7,7 +7,7 @@ route is reported at once.
 import os
 import re
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
@@ -21,6 +21,7 @@ from proxy.catalogue import Catalogue
 from proxy.deadline import Deadline
 from proxy.errors import ConfigError, Finding
 from proxy.gate import Gate
+from proxy.ids import external_ids
 from proxy.keyring import Keyring, spki_fingerprint
 from proxy.model import Account, Secret
 from proxy.outbound.transport import Patience
@@ -60,6 +61,8 @@ class Lane:
     profile: Profile
     binding: Binding = field(repr=False)
     signer: Signer = field(repr=False)
+    new_id: Callable[[int], str] | None
+    """Makes the external id of a call at a time (epoch milliseconds), where the provider wants one."""
     refusals: Refusals
     account: Account
     exchange: Exchange | None = field(repr=False)
@@ -174,7 +177,7 @@ class _Builder:
         tls_ca = self._tls_ca(route)
         if places is None or credentials is None or faults:
             return None
-        binding = bind(profile, switches, credentials.filled(profile))
+        binding, wanted = bind(profile, switches, credentials.filled(profile)), switches["external_id"]
         exchange = Exchange(binding, profile.token, places.token) if profile.token and _wants_token(binding) else None
         account = self._account(route, profile, exchange, credentials)
         self._own_secrets.setdefault(account.identity, own_secret(credentials.texts, credentials.keys))
@@ -184,6 +187,7 @@ class _Builder:
             profile=profile,
             binding=binding,
             signer=Signer(binding, places.api),
+            new_id=wanted and external_ids(wanted.format, length=wanted.length, prefix=wanted.prefix),
             refusals=Refusals(profile),
             account=account,
             exchange=exchange,

@@ -42,12 +42,12 @@ LAYERS = """
     addresses shape
     source
     model
-    errors clock line __init__
+    errors clock line remembered __init__
 """
 """From the top down. A row imports from rows below it; two rooms of one row do not know each other."""
 
 PURE = """signing settings storeforms stores.record crosschecks references source shape quantities switches addresses
-    routes headers model errors inbound.ways inbound.problem""".split()
+    routes headers remembered model errors inbound.ways inbound.problem""".split()
 IMPURE = frozenset(
     """aiohttp asyncio http.client http.server importlib io logging multiprocessing os pathlib random secrets select
     shutil signal socket ssl structlog subprocess sys tempfile threading time urllib.request uuid""".split()
