@@ -25,7 +25,7 @@ LAYERS = """
     app sandbox
     inbound
     pipeline
-    crew
+    crew answers
     fetch
     generation
     tokens
