@@ -28,6 +28,7 @@ from proxy.inbound.control import ControlServer, Doors
 from proxy.inbound.listeners import Listeners, bound
 from proxy.inbound.operations import ENDPOINTS
 from proxy.inbound.server import InboundServer
+from proxy.inbound.standin import with_standins
 from proxy.inbound.turns import Seat
 from proxy.inbound.ways import match
 from proxy.model import Clock, InboundRequest
@@ -42,7 +43,7 @@ from proxy.stores.opening import opened
 from proxy.telemetry.labels import CircuitState
 from proxy.telemetry.logs import RequestLog, configure, silence_aiohttp
 from proxy.telemetry.metrics import Metrics
-from proxy.telemetry.news import StoreNews, TokenNews
+from proxy.telemetry.news import RequestNews, StoreNews, TokenNews
 from proxy.telemetry.story import Story
 from proxy.tokens import Tokens
 
@@ -95,6 +96,10 @@ def metrics_of(generation: Generation, store: StoreKind, clock: Clock) -> Metric
         python=sys.version.split()[0],
         clock=clock,
     )
+
+
+def _windows(generation: Generation) -> dict[str, float]:
+    return {name: lane.profile.time_window for name, lane in generation.lanes.items()}
 
 
 class App:
@@ -175,7 +180,8 @@ class App:
             found = match(table, request)
             return lanes[found.route.name], found.target
 
-        return Pipeline(lane_of, outside.transports, tokens, self._clock, self.metrics, self._circuit)
+        watch = RequestNews(self.metrics, self.logger, _windows(self._generation))
+        return Pipeline(lane_of, outside.transports, tokens, self._clock, watch, self._circuit)
 
     async def _start_admin(self, listeners: Listeners, stack: AsyncExitStack) -> None:
         if not listeners.admin:
@@ -198,11 +204,11 @@ class App:
         return self.metrics.render()
 
     def _start_inbound(self, listeners: Listeners, stack: AsyncExitStack, pipeline: Pipeline) -> None:
-        ids = RequestIds()
+        ids, lanes = RequestIds(), self._generation.lanes
         server = InboundServer(
-            way=pipeline.handle,
+            way=with_standins(lanes, self._settings.allowed_hosts, pipeline.handle, self._clock, self.metrics),
             tell=self._tell,
-            new_story=lambda method: Story(ids.request_id(), method, self._clock.monotonic()),
+            new_story=lambda method: Story(ids.request_id(), method, self._clock.monotonic(), self._generation.number),
             clock=self._clock,
             complain=lambda words: self.logger.error("fault", words=words),
             seat=self._seat,

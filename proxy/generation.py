@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
+from proxy.addresses import BaseUrl
 from proxy.breaker import Breaker
 from proxy.catalogue import Catalogue
 from proxy.deadline import Deadline
@@ -69,6 +70,8 @@ class Lane:
     """Of the whole way to the head of the answer."""
     patience: Patience
     tls_ca: str | None
+    standin: BaseUrl | None
+    """The base of the token call, if a stand-in answers there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,8 @@ class Generation:
     control_token: Secret | None
     own_secrets: Mapping[tuple[str, ...], Secret] = field(repr=False)
     """By identity of the account."""
+    number: int = 1
+    """Counts the configurations of one process; it stands in every request's log line."""
 
     def fetcher(self, account: Account) -> Lane:
         """The lane that fetches an account's token: its first."""
@@ -164,6 +169,8 @@ class _Builder:
         faults = list(override_faults(profile, switches, route.switches))
         for fault in misplaced + faults:
             self._find(route, fault.path, fault.words, key=fault.at_key)
+        if route.token_standin and profile.token is None:
+            self._find(route, ("token_standin",), f"{profile.name} has no token: nothing to stand in for; take it out")
         credentials = self._credentials(route, profile, _needed(route, profile, switches, faults))
         tls_ca = self._tls_ca(route)
         if places is None or credentials is None or faults:
@@ -187,6 +194,7 @@ class _Builder:
             deadline=Deadline(route.timeouts.total),
             patience=Patience(route.timeouts.connect, route.timeouts.first_byte, route.timeouts.idle),
             tls_ca=tls_ca,
+            standin=places.token if route.token_standin else None,
         )
 
     def _credentials(self, route: RouteSettings, profile: Profile, needed: frozenset[str]) -> "_Credentials | None":

@@ -367,7 +367,7 @@ def test_values_of_labels_are_documented():
         "phase": set(PHASES),
         "reason": set(labels.ATTEMPT_REASONS),
         "code_class": set(labels.CODE_CLASSES),
-        "result": set(labels.FETCH_RESULTS),
+        "result": {*labels.FETCH_RESULTS, *labels.SHADOW_RESULTS},
     }
 
 
@@ -410,6 +410,10 @@ RECORDS = {
     "Codes": item(PROFILE, "codes"),
     "Compare": item(PROFILE, "compare"),
 }
+
+
+def test_the_parts_of_a_code_row_are_documented():
+    same(documented(LANGUAGE, "Codes/Part"), vocabulary.CODE_ROW.mapping.keys)
 
 
 @pytest.mark.parametrize("heading", RECORDS)
