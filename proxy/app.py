@@ -118,7 +118,7 @@ class App:
         seat: Seat | None = None,
     ) -> None:
         self._settings = settings
-        self.generation = generation
+        self._generation = generation
         self._listeners = listeners
         self._seat = seat
         self._clock = SystemClock()
@@ -145,9 +145,9 @@ class App:
         async with AsyncExitStack() as stack:
             stack.callback(self.lines.flush)
             listeners = self._listeners or stack.enter_context(bound(self._settings, {}))
-            outside = await stack.enter_async_context(Outside.of(self.generation, self._clock))
+            outside = await stack.enter_async_context(Outside.of(self._generation, self._clock))
             tokens = await self._tokens(stack, outside)
-            self.answers |= TokenAnswers(lambda: self.generation.accounts, tokens, self._clock).by_word()
+            self.answers |= TokenAnswers(lambda: self._generation.accounts, tokens, self._clock).by_word()
             await self._start_admin(listeners, stack)
             await self._start_control(listeners, stack)
             self._start_inbound(listeners, stack, self._pipeline(outside, tokens))
@@ -158,7 +158,7 @@ class App:
 
     async def _tokens(self, stack: AsyncExitStack, outside: Outside) -> Tokens:
         """Closed before its store, and that before the connections to providers."""
-        generation, news = self.generation, StoreNews(self._settings.store.kind, self.metrics, self.logger)
+        generation, news = self._generation, StoreNews(self._settings.store.kind, self.metrics, self.logger)
         store = await stack.enter_async_context(
             opened(self._settings.store, generation.store.login, generation.store_secrets, self._clock, news)
         )
@@ -174,7 +174,7 @@ class App:
         return tokens
 
     def _pipeline(self, outside: Outside, tokens: Tokens) -> Pipeline:
-        lanes, table = self.generation.lanes, self.generation.table
+        lanes, table = self._generation.lanes, self._generation.table
 
         def lane_of(request: InboundRequest) -> tuple[Lane, str]:
             found = match(table, request)
@@ -194,7 +194,7 @@ class App:
     async def _start_control(self, listeners: Listeners, stack: AsyncExitStack) -> None:
         if not listeners.control:
             return
-        doors = doors_of(self._settings, lambda: self.generation)
+        doors = doors_of(self._settings, lambda: self._generation)
         control = ControlServer(ENDPOINTS, ThisProcess(self), doors)
         await control.start(*(listener.sock for listener in listeners.control))
         stack.push_async_callback(control.stop)
