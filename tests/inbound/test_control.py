@@ -204,7 +204,7 @@ async def test_no_secret_in_any_answer(control, endpoint):
     await ask(control.running.port, "netzme")
     secrets = [each.account.client_secret.reveal() for each in of("doku", "netzme")]
     store = control.running.app.answers["tokens"].__self__._tokens
-    accounts = control.running.app._generation.accounts  # noqa: SLF001
+    accounts = control.running.app._generation.accounts
     kept = [await store.kept(account) for account in accounts]
     secrets += [token.value.reveal() for token in kept]
     for lines in ((), ("Origin: x",), ("Authorization: Bearer x",)):
