@@ -40,6 +40,8 @@ ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 LANGUAGE = ROOT / "config" / "README.md"
 OPERATION = ROOT / "config" / "operation.md"
+WATCHING = ROOT / "config" / "watching.md"
+RULES = ROOT / "deploy" / "prometheus" / "paraf.rules.yaml"
 PROFILES = Catalogue().names
 
 Row = dict[str, str]
@@ -297,7 +299,7 @@ def test_the_example_of_a_provider_is_a_profile(tmp_path):
 
 
 def test_links_lead_somewhere():
-    for page in (README, LANGUAGE):
+    for page in (README, LANGUAGE, WATCHING):
         for target, anchor in re.findall(r"\]\(([^)#\s]*)#?([^)\s]*)\)", text(page)):
             file = page.parent / target if target else page
             assert file.exists(), target
@@ -368,6 +370,14 @@ def test_values_of_labels_are_documented():
         "reason": set(labels.ATTEMPT_REASONS),
         "code_class": set(labels.CODE_CLASSES),
         "result": {*labels.FETCH_RESULTS, *labels.SHADOW_RESULTS},
+    }
+
+
+def test_alerts_are_documented():
+    rules = [rule for group in yaml.safe_load(text(RULES))["groups"] for rule in group["rules"]]
+    rows = tables(WATCHING)["Alerts/Alert"]
+    assert {code(row["Alert"])[0]: row["Severity"] for row in rows} == {
+        rule["alert"]: rule["labels"]["severity"] for rule in rules
     }
 
 
