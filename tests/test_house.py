@@ -25,7 +25,7 @@ LAYERS = """
     app kube sandbox
     inbound
     pipeline
-    crew
+    crew answers
     fetch
     generation
     tokens
