@@ -7,7 +7,7 @@ the Protocols here, so that the pipeline knows neither.
 """
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, NoReturn, Protocol
 
 from proxy.errors import Sent
