@@ -23,6 +23,7 @@ from proxy.errors import ConfigError, Finding
 from proxy.gate import Gate
 from proxy.keyring import Keyring, spki_fingerprint
 from proxy.model import Account, Secret
+from proxy.outbound.outlet import Outlet
 from proxy.outbound.transport import Patience
 from proxy.references import client_id
 from proxy.routes import Route, RouteTable
@@ -40,7 +41,7 @@ from proxy.signing.soundness import Fault
 from proxy.source import Path
 from proxy.storeforms import MEMORY
 from proxy.storekeys import AccessReader, StoreAccess, own_secret
-from proxy.upstreams import bases, hosts
+from proxy.upstreams import bases, hosts, strays
 
 MIN_GAP: Final = 1.0
 MIN_GAP_EXCLUSIVE: Final = 5.0
@@ -69,7 +70,7 @@ class Lane:
     deadline: Deadline
     """Of the whole way to the head of the answer."""
     patience: Patience
-    tls_ca: str | None
+    outlet: Outlet
     standin: BaseUrl | None
     """The base of the token call, if a stand-in answers there."""
 
@@ -120,6 +121,8 @@ class _Builder:
         lanes = {}
         for route in self._settings.routes:
             profile = profiles[route.name]
+            for fault in strays(route, profiles):
+                self._find(route, fault.path, fault.words)
             lane = self._lane(route, profile, chosen_by[route.name]) if profile else None
             if lane:
                 lanes[route.name] = lane
@@ -190,7 +193,7 @@ class _Builder:
             breaker=Breaker(route.circuit),
             deadline=Deadline(route.timeouts.total),
             patience=Patience(route.timeouts.connect, route.timeouts.first_byte, route.timeouts.idle),
-            tls_ca=tls_ca,
+            outlet=Outlet(tls_ca, route.allow_private),
             standin=places.token if route.token_standin else None,
         )
 
