@@ -17,12 +17,16 @@ from dataclasses import dataclass
 from typing import Any, Final, TextIO
 
 from proxy import __version__
+from proxy.addresses import TcpListen
+from proxy.answers import Answerer, TokenAnswers
 from proxy.clock import SystemClock
 from proxy.fetch import TokenFetch
 from proxy.generation import Generation, Lane
 from proxy.ids import RequestIds
 from proxy.inbound.admin import AdminServer, State
+from proxy.inbound.control import ControlServer, Doors
 from proxy.inbound.listeners import Listeners, bound
+from proxy.inbound.operations import ENDPOINTS
 from proxy.inbound.server import InboundServer
 from proxy.inbound.standin import with_standins
 from proxy.inbound.turns import Seat
@@ -40,7 +44,7 @@ from proxy.stores.opening import opened
 from proxy.telemetry.labels import CircuitState
 from proxy.telemetry.logs import RequestLog, configure, silence_aiohttp
 from proxy.telemetry.metrics import Metrics
-from proxy.telemetry.news import StoreNews, TokenNews
+from proxy.telemetry.news import RequestNews, StoreNews, TokenNews
 from proxy.telemetry.story import Story
 from proxy.tokens import Tokens
 
@@ -103,6 +107,10 @@ def metrics_of(generation: Generation, store: StoreKind, clock: Clock) -> Metric
     )
 
 
+def _windows(generation: Generation) -> dict[str, float]:
+    return {name: lane.profile.time_window for name, lane in generation.lanes.items()}
+
+
 class App:
     """`log` is where log lines go. `async with app.running(): ...` serves; `addresses` are then the real ones.
 
@@ -131,6 +139,11 @@ class App:
         self.state: State = "starting"
         self.addresses: list[str] = []
         self.admin_address: str | None = None
+        self.control_address: str | None = None
+        self.quit: Callable[[], None] = lambda: None
+        """What `POST /-/quit` does: set by whoever runs it."""
+        self.answers: dict[str, Answerer] = {}
+        """What it can be asked of itself while it runs, by word."""
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["App"]:
@@ -144,7 +157,9 @@ class App:
             own = [address for listener in listeners.callers for address in listening(listener.sock)]
             outside = await stack.enter_async_context(Outside.of(self._generation, self._clock, own))
             tokens = await self._tokens(stack, outside)
+            self.answers |= TokenAnswers(lambda: self._generation.accounts, tokens, self._clock).by_word()
             await self._start_admin(listeners, stack)
+            await self._start_control(listeners, stack)
             self._start_inbound(listeners, stack, self._pipeline(outside, tokens))
             self.metrics.loaded()
             self.state = "ready"
@@ -175,7 +190,8 @@ class App:
             found = match(table, request)
             return lanes[found.route.name], found.target
 
-        return Pipeline(lane_of, outside.transports, tokens, self._clock, self.metrics, self._circuit)
+        watch = RequestNews(self.metrics, self.logger, _windows(self._generation))
+        return Pipeline(lane_of, outside.transports, tokens, self._clock, watch, self._circuit)
 
     async def _start_admin(self, listeners: Listeners, stack: AsyncExitStack) -> None:
         if not listeners.admin:
@@ -185,6 +201,15 @@ class App:
         stack.push_async_callback(admin.stop)
         self.admin_address = listeners.admin[0].address
 
+    async def _start_control(self, listeners: Listeners, stack: AsyncExitStack) -> None:
+        if not listeners.control:
+            return
+        doors = doors_of(self._settings, lambda: self._generation)
+        control = ControlServer(ENDPOINTS, ThisProcess(self), doors)
+        await control.start(*(listener.sock for listener in listeners.control))
+        stack.push_async_callback(control.stop)
+        self.control_address = listeners.control[0].address
+
     async def _page(self) -> tuple[bytes, str]:
         return self.metrics.render()
 
@@ -193,7 +218,7 @@ class App:
         server = InboundServer(
             way=with_standins(lanes, self._settings.allowed_hosts, pipeline.handle, self._clock, self.metrics),
             tell=self._tell,
-            new_story=lambda method: Story(ids.request_id(), method, self._clock.monotonic()),
+            new_story=lambda method: Story(ids.request_id(), method, self._clock.monotonic(), self._generation.number),
             clock=self._clock,
             complain=lambda words: self.logger.error("fault", words=words),
             seat=self._seat,
@@ -221,6 +246,25 @@ class App:
             await server.drain(drain.timeout)
         finally:
             await server.close()  # also when a second signal does not wait: what is cut off is told why
+
+
+class ThisProcess:
+    """The `Controlled` of a process that serves alone."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    def quit(self) -> None:
+        self._app.quit()
+
+    async def ask(self, word: str, value: Any = None, *, one: bool = False) -> list[Any]:  # noqa: ARG002 - there is one
+        return [await self._app.answers[word](value)]
+
+
+def doors_of(settings: Settings, generation: Callable[[], Generation]) -> Doors:
+    """A loopback port answers to this machine's names; another one to its own name too, for who shows the token."""
+    own = {settings.control.host} if isinstance(settings.control, TcpListen) else set()
+    return Doors(frozenset((*settings.allowed_hosts, *own)), lambda: generation().control_token)
 
 
 def prepare_process() -> None:
@@ -302,8 +346,10 @@ def event_loop() -> Callable[[], asyncio.AbstractEventLoop]:
 async def run(app: App) -> int:
     """Serve until a signal comes. Exit code 0 after SIGTERM, 130 after Ctrl-C."""
     async with until_signalled() as stop, app.running():
+        app.quit = stop.ask
         settle_process()
-        app.logger.info("ready", listen=app.addresses, admin=app.admin_address or "off", version=__version__)
+        control = {"control": app.control_address} if app.control_address else {}
+        app.logger.info("ready", listen=app.addresses, admin=app.admin_address or "off", **control, version=__version__)
         await stop.wait()
         app.logger.info("stopping")
     return stop.exit_code

@@ -83,8 +83,11 @@ class Generation:
     findings: tuple[Finding, ...]
     """Warnings."""
     store: StoreAccess
+    control_token: Secret | None
     own_secrets: Mapping[tuple[str, ...], Secret] = field(repr=False)
     """By identity of the account."""
+    number: int = 1
+    """Counts the configurations of one process; it stands in every request's log line."""
 
     def fetcher(self, account: Account) -> Lane:
         """The lane that fetches an account's token: its first."""
@@ -126,17 +129,17 @@ class _Builder:
             lane = self._lane(route, profile, chosen_by[route.name]) if profile else None
             if lane:
                 lanes[route.name] = lane
-        store = self._store()
+        store, control_token = self._access()
         if any(finding.severity == "error" for finding in self._findings):
             raise ConfigError(sorted(self._findings))
         table = RouteTable((lane.route for lane in lanes.values()), self._settings.allowed_hosts)
-        return Generation(table, lanes, tuple(sorted(self._findings)), store, self._own_secrets)
+        return Generation(table, lanes, tuple(sorted(self._findings)), store, control_token, self._own_secrets)
 
-    def _store(self) -> StoreAccess:
+    def _access(self) -> tuple[StoreAccess, Secret | None]:
         reader = AccessReader(self._settings, self._keyring, self._environ, self._folder)
-        store = reader.read()
+        access = reader.read(), reader.control_token()
         self._findings += reader.findings
-        return store
+        return access
 
     def _find(self, route: RouteSettings, path: Path, message: str, *, key: bool = False) -> None:
         self._findings.append(self._settings.source.finding(("routes", route.name, *path), message, key=key))

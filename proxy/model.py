@@ -90,6 +90,10 @@ class Token:
     value: Secret
     expires_at_ms: int
     deadline: float
+    fetched_at_ms: int = field(default=0, compare=False)
+    """Wall clock; 0 when it is not known."""
+    holder: str = field(default="", compare=False)
+    """The process that fetched it, for people."""
 
 
 @dataclass(frozen=True, slots=True)

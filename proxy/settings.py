@@ -141,7 +141,9 @@ class RouteSettings:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """A whole file. `admin` is None when it is off; `profiles` are folders as written; `store_key`: newest first."""
+    """A whole file. `admin` and `control` are None when they are off; `profiles` are folders as written;
+    `store_key`: newest first.
+    """
 
     listen: tuple[Listen, ...]
     admin: Listen | None
@@ -156,9 +158,11 @@ class Settings:
     store: StoreForm = MEMORY
     store_key: tuple[Reference, ...] = ()
     workers: int = 1
+    control: Listen | None = None
+    control_token: Reference | None = None
 
 
-LATER: Final = frozenset("control control_token trace ca".split())
+LATER: Final = frozenset("trace ca".split())
 LATER_IN_ROUTE: Final = frozenset("mode intercept caller_token refusals egress_proxy pool".split())
 LATER_IN_TLS: Final = frozenset("client_cert client_key sni min_version".split())
 """Keys of the contract that come in later versions. They are no part of the schema."""
@@ -283,6 +287,13 @@ def _file(secret: ReferenceShape) -> Record:
                 Parsed(parse_admin, "HOST:PORT, unix:/PATH or off"),
                 "probes and metrics",
                 parse_listen(DEFAULT_ADDRESSES["admin"]),
+            ),
+            "control": Key(
+                Parsed(parse_listen, "unix:/PATH, or a loopback address such as 127.0.0.1:9465"),
+                "reload, quit, tokens: for operators; another address than loopback needs control_token",
+            ),
+            "control_token": Key(
+                replace(secret, passphrase=None), "what a caller of control must show: Authorization: Bearer"
             ),
             "store": Key(_store(secret), "where tokens are kept", MEMORY),
             "store_key": Key(

@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "check": "check",
     "sign": "sign",
     "sandbox": "sandbox",
+    "inject": "inject",
     "providers": "show",
     "schema": "show",
 }

@@ -36,14 +36,15 @@ def load(
     file: str, *, allow_inline_secrets: bool, adjust: Callable[[Settings], Settings] = lambda settings: settings
 ) -> Loaded:
     """`adjust` has the last word on the settings. Raises ConfigError with every finding."""
-    text = _text(file)
+    text = text_of(file)
     settings, warnings = read_settings(text, file, environ=os.environ, allow_inline_secrets=allow_inline_secrets)
     settings = adjust(settings)
     generation = build(settings, environ=os.environ, folder=Path(file).resolve().parent)
     return Loaded(settings, generation, tuple(sorted((*warnings, *generation.findings))))
 
 
-def _text(file: str) -> str:
+def text_of(file: str) -> str:
+    """Raises ConfigError."""
     try:
         return Path(file).read_text(encoding="utf-8")
     except OSError as error:

@@ -67,7 +67,7 @@ class Exchange:
         life_ms = min(_life_ms(told, answer, there_ms), int(self._call.max_life * 1000))
         if life_ms <= 0:
             raise TokenFault("token_expired_on_arrival", provider_status=status)
-        return Token(Secret(value), there_ms + life_ms, started + life_ms / 1000)
+        return Token(Secret(value), there_ms + life_ms, started + life_ms / 1000, fetched_at_ms=now_ms)
 
     def _require_success(self, status: int, answer: Any, pause: float | None) -> None:
         told = self._call.answer

@@ -112,6 +112,16 @@ class RefusedRow:
 
 
 @dataclass(frozen=True, slots=True)
+class CodeRow:
+    """Answers of one class: every part that is given must fit. `value` is compared without regard to case."""
+
+    status: int | None
+    code: Glob | None
+    field: str | None
+    value: Glob | None
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
     call: AllowRule
     scheme: str
@@ -149,6 +159,9 @@ class Profile:
     rules: tuple[Rule, ...]
     refused: tuple[RefusedRow, ...]
     code_field: str | None
-    code_classes: Mapping[CodeClass, tuple[Glob, ...]]
+    code_classes: Mapping[CodeClass, tuple[CodeRow, ...]]
+    """In the order of the file: the first that fits counts."""
     callbacks: Mapping[str, Signature]
     compare: Compare | None
+    time_window: float
+    """Seconds by which a timestamp may differ from the provider's clock."""

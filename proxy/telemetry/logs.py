@@ -97,7 +97,7 @@ def _members(story: Story) -> str:
     told += f', "attempts": {story.sendings}, "sent": "{story.sent}"'
     for phase, seconds in story.phases.items():
         told += f', "{phase}_ms": {seconds * 1000:.2f}'
-    return told
+    return f'{told}, "generation": {story.generation}'
 
 
 def redact(_logger: WrappedLogger, _level: str, event: EventDict) -> EventDict:

@@ -22,6 +22,8 @@ class Story:
     request_id: str
     method: str
     started: float
+    generation: int = 1
+    """Of the configuration that it was served by."""
     route: str = "none"
     external_id: str | None = None
     """Set when Paraf made it: the caller is told."""
@@ -47,6 +49,10 @@ class Story:
     @property
     def sent(self) -> Sent:
         return "maybe" if self.sendings else "no"
+
+    def understood(self, code: str | None, code_class: str) -> None:
+        """What the provider's newest answer says."""
+        self.provider_code, self.code_class = code, code_class
 
     def spent(self, phase: Phase, seconds: float) -> None:
         self.phases[phase] = self.phases.get(phase, 0.0) + seconds
