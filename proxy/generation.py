@@ -24,6 +24,7 @@ from proxy.gate import Gate
 from proxy.ids import external_ids
 from proxy.keyring import Keyring, spki_fingerprint
 from proxy.model import Account, Secret
+from proxy.outbound.outlet import Outlet
 from proxy.outbound.transport import Patience
 from proxy.references import client_id
 from proxy.routes import Route, RouteTable
@@ -41,7 +42,7 @@ from proxy.signing.soundness import Fault
 from proxy.source import Path
 from proxy.storeforms import MEMORY
 from proxy.storekeys import AccessReader, StoreAccess, own_secret
-from proxy.upstreams import bases, hosts
+from proxy.upstreams import bases, hosts, strays
 
 MIN_GAP: Final = 1.0
 MIN_GAP_EXCLUSIVE: Final = 5.0
@@ -72,7 +73,7 @@ class Lane:
     deadline: Deadline
     """Of the whole way to the head of the answer."""
     patience: Patience
-    tls_ca: str | None
+    outlet: Outlet
     standin: BaseUrl | None
     """The base of the token call, if a stand-in answers there."""
 
@@ -126,6 +127,8 @@ class _Builder:
         lanes = {}
         for route in self._settings.routes:
             profile = profiles[route.name]
+            for fault in strays(route, profiles):
+                self._find(route, fault.path, fault.words)
             lane = self._lane(route, profile, chosen_by[route.name]) if profile else None
             if lane:
                 lanes[route.name] = lane
@@ -197,7 +200,7 @@ class _Builder:
             breaker=Breaker(route.circuit),
             deadline=Deadline(route.timeouts.total),
             patience=Patience(route.timeouts.connect, route.timeouts.first_byte, route.timeouts.idle),
-            tls_ca=tls_ca,
+            outlet=Outlet(tls_ca, route.allow_private),
             standin=places.token if route.token_standin else None,
         )
 

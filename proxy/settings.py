@@ -136,6 +136,7 @@ class RouteSettings:
     allow_small_keys: bool
     tls_ca: Reference | None
     token_standin: bool
+    allow_private: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +163,7 @@ class Settings:
 
 
 LATER: Final = frozenset("trace ca".split())
-LATER_IN_ROUTE: Final = frozenset("mode intercept caller_token refusals allow_private egress_proxy pool".split())
+LATER_IN_ROUTE: Final = frozenset("mode intercept caller_token refusals egress_proxy pool".split())
 LATER_IN_TLS: Final = frozenset("client_cert client_key sni min_version".split())
 """Keys of the contract that come in later versions. They are no part of the schema."""
 
@@ -260,6 +261,7 @@ def _route(secret: ReferenceShape) -> Record:
                 OrOff(CIRCUIT, Circuit(faults=math.inf)), "when a failing provider is left alone", Circuit()
             ),
             "allow_small_keys": Key(Flag(), "take RSA keys of fewer than 2048 bit", default=False),
+            "allow_private": Key(Flag(), "the upstream's name may lead to an address of this network", default=False),
             "token_standin": Key(Flag(), "answer the provider's token endpoint here, for SDKs", default=False),
             "tls": Key(
                 Record({"ca": Key(CA, "PEM file of authorities to trust instead of the system's")}, later=LATER_IN_TLS),

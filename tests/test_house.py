@@ -56,6 +56,7 @@ DEEDS = frozenset("open print input now utcnow today eval exec __import__".split
 """Calls that read a clock or touch the world without an import that tells."""
 
 MAY_IMPORT = {
+    "aiohappyeyeballs": "outbound.dial",
     "aiohttp": "inbound outbound.session outbound.pool sandbox.server app",
     "click": "commands",
     "cryptography": "signing.algorithms keyring keyforms storekeys stores.record generation sandbox commands",
