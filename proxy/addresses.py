@@ -110,10 +110,10 @@ class TcpListen:
 
 @dataclass(frozen=True, slots=True)
 class UnixListen:
-    """`mode`: who may connect, as of a file."""
+    """`mode`: who may connect, as of a file; None for what is usual there."""
 
     path: str
-    mode: int = 0o660
+    mode: int | None = None
 
     @property
     def loopback(self) -> bool:
