@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, cast
 
 from proxy.addresses import (
     AllowRule,
@@ -20,6 +20,7 @@ from proxy.addresses import (
     parse_listen,
     parse_prefix,
 )
+from proxy.bounds import FORMATS, LEVELS, Circuit, Drain, Limits, LogLevel, LogSettings, Timeouts
 from proxy.crosschecks import DEFAULT_ADDRESSES, cross_check
 from proxy.errors import Finding
 from proxy.quantities import duration, size
@@ -63,54 +64,6 @@ __all__ = [
 ]
 
 MOST_WORKERS: Final = 64
-LogLevel = Literal["debug", "info", "warning", "error"]
-LogFormat = Literal["auto", "human", "json"]
-LEVELS: Final = ("debug", "info", "warning", "error")
-FORMATS: Final = ("auto", "human", "json")
-
-
-@dataclass(frozen=True, slots=True)
-class LogSettings:
-    """`auto` is human on a terminal, JSON elsewhere."""
-
-    level: LogLevel = "info"
-    format: LogFormat = "auto"
-
-
-@dataclass(frozen=True, slots=True)
-class Drain:
-    """Seconds: how long listeners stay open after SIGTERM, and how long what is in flight may then take."""
-
-    delay: float = 0.0
-    timeout: float = 25.0
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """`body` in bytes; `concurrency`, `math.inf` when off, and `queue` in requests."""
-
-    body: int = 1 << 20
-    concurrency: float = 256
-    queue: int = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Circuit:
-    """Opens after so many `faults` in a row, `math.inf` when off; then lets one request in `probe` seconds through."""
-
-    faults: float = 10
-    probe: float = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """Seconds. `total`: from the request's arrival to the answer's head; `idle`: each pause in an answer's body."""
-
-    connect: float = 3.0
-    first_byte: float = 30.0
-    idle: float = 30.0
-    total: float = 60.0
-    token: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)

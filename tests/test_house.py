@@ -40,14 +40,14 @@ LAYERS = """
     storeforms
     crosschecks references switches
     quantities
-    addresses shape
+    addresses shape bounds
     source
     model
     errors clock line remembered __init__
 """
 """From the top down. A row imports from rows below it; two rooms of one row do not know each other."""
 
-PURE = """signing settings storeforms stores.record crosschecks references source shape quantities switches addresses
+PURE = """signing settings bounds storeforms stores.record crosschecks references source shape quantities switches addresses
     routes headers remembered model errors inbound.ways inbound.problem kube.inject kube.sidecar""".split()
 IMPURE = frozenset(
     """aiohttp asyncio http.client http.server importlib io logging multiprocessing os pathlib random secrets select
