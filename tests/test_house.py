@@ -37,12 +37,13 @@ LAYERS = """
     routes headers
     settings
     storeforms
+    variables
     crosschecks references switches
     quantities
     addresses shape
     source
     model
-    errors clock line __init__
+    errors clock hardening line __init__
 """
 """From the top down. A row imports from rows below it; two rooms of one row do not know each other."""
 
