@@ -23,7 +23,7 @@ class Values(dict[str, bytes]):
     __slots__ = ("_lazy",)
 
     def __init__(self, given: Mapping[str, bytes], lazy: Mapping[str, Lazy]) -> None:
-        super().__init__(given)
+        self.update(given)
         self._lazy = lazy
 
     def __missing__(self, name: str) -> bytes:
