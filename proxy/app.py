@@ -22,6 +22,7 @@ from proxy.answers import Answerer, TokenAnswers
 from proxy.clock import SystemClock
 from proxy.fetch import TokenFetch
 from proxy.generation import Generation, Lane
+from proxy.hardening import no_dumps
 from proxy.ids import RequestIds
 from proxy.inbound.admin import AdminServer, State
 from proxy.inbound.control import ControlServer, Doors
@@ -278,7 +279,7 @@ def prepare_process() -> None:
     """What a process that holds keys and connections wants of its system. SIGHUP is kept for reloads to come: until
     then it must not end what is in flight.
     """
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    no_dumps()
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

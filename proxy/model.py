@@ -49,8 +49,16 @@ class Secret:
     def __bool__(self) -> bool:
         return bool(self._value)
 
+    def __copy__(self) -> "Secret":
+        return self
+
+    def __deepcopy__(self, _: object) -> "Secret":
+        return self
+
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Secret is not pickled")
+
+    __getstate__ = __reduce__
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,12 +38,13 @@ LAYERS = """
     routes headers
     settings
     storeforms
+    variables
     crosschecks references switches
     quantities
     addresses shape bounds
     source
     model
-    errors clock line remembered __init__
+    errors clock hardening line remembered __init__
 """
 """From the top down. A row imports from rows below it; two rooms of one row do not know each other."""
 
