@@ -30,6 +30,7 @@ from proxy.inbound.listeners import Listeners, bound
 from proxy.inbound.operations import ENDPOINTS
 from proxy.inbound.server import InboundServer
 from proxy.inbound.standin import with_standins
+from proxy.inbound.tunnels import Tunnels
 from proxy.inbound.turns import Seat
 from proxy.inbound.ways import match
 from proxy.model import Clock, InboundRequest
@@ -226,6 +227,12 @@ class App:
             clock=self._clock,
             complain=lambda words: self.logger.error("fault", words=words),
             seat=self._seat,
+            tunnels=Tunnels(
+                lambda: self._generation,
+                self._clock,
+                arrived=self.metrics.arrived,
+                remark=lambda route, words: self.logger.warning("interception", route=route, words=words),
+            ),
         )
         stack.push_async_callback(self._drain, listeners, server)
         for listener in listeners.callers:

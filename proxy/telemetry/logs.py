@@ -106,6 +106,8 @@ def _members(story: Story) -> str:
         f'"request_id": "{story.request_id}", "route": "{story.route}", "method": "{method_label(story.method)}"'
         f', "status": {story.status}, "outcome": "{story.outcome}"'
     )
+    if story.caller is not None:
+        told += f', "caller": "{story.caller}"'
     if story.error is not None:
         told += f', "error": "{story.error}"'
     if story.detail is not None:
