@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from proxy.generation import Generation, Lane
-from proxy.signing.guesses import AtHand
+from proxy.signing.guess import AtHand
 
 
 def at_hand(generation: Generation, lane: Lane, tokens: Mapping[str, bytes]) -> AtHand:

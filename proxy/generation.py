@@ -7,21 +7,25 @@ route is reported at once.
 import os
 import re
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
+from proxy.addresses import BaseUrl
 from proxy.breaker import Breaker
+from proxy.callers import Callers, caller_token
 from proxy.catalogue import Catalogue
 from proxy.deadline import Deadline
 from proxy.errors import ConfigError, Finding
 from proxy.gate import Gate
+from proxy.ids import external_ids
 from proxy.keyring import Keyring, spki_fingerprint
 from proxy.model import Account, Secret
+from proxy.outbound.outlet import Outlet
 from proxy.outbound.transport import Patience
 from proxy.references import client_id
 from proxy.routes import Route, RouteTable
@@ -39,7 +43,10 @@ from proxy.signing.soundness import Fault
 from proxy.source import Path
 from proxy.storeforms import MEMORY
 from proxy.storekeys import AccessReader, StoreAccess, own_secret
-from proxy.upstreams import bases, hosts
+from proxy.upstreams import bases, hosts, strays
+
+if TYPE_CHECKING:
+    from proxy.authority import Authority
 
 MIN_GAP: Final = 1.0
 MIN_GAP_EXCLUSIVE: Final = 5.0
@@ -59,6 +66,8 @@ class Lane:
     profile: Profile
     binding: Binding = field(repr=False)
     signer: Signer = field(repr=False)
+    new_id: Callable[[int], str] | None
+    """Makes the external id of a call at a time (epoch milliseconds), where the provider wants one."""
     refusals: Refusals
     account: Account
     exchange: Exchange | None = field(repr=False)
@@ -68,7 +77,11 @@ class Lane:
     deadline: Deadline
     """Of the whole way to the head of the answer."""
     patience: Patience
-    tls_ca: str | None
+    outlet: Outlet
+    callers: Callers | None
+    """Who may call, where the route asks."""
+    standin: BaseUrl | None
+    """The base of the token call, if a stand-in answers there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +92,13 @@ class Generation:
     findings: tuple[Finding, ...]
     """Warnings."""
     store: StoreAccess
+    control_token: Secret | None
     own_secrets: Mapping[tuple[str, ...], Secret] = field(repr=False)
     """By identity of the account."""
+    authority: "Authority | None" = None
+    """What certificates for interception are signed with."""
+    number: int = 1
+    """Counts the configurations of one process; it stands in every request's log line."""
 
     def fetcher(self, account: Account) -> Lane:
         """The lane that fetches an account's token: its first."""
@@ -101,6 +119,11 @@ def build(settings: Settings, *, environ: Mapping[str, str], folder: FilePath) -
     return _Builder(settings, environ, folder).build()
 
 
+def hosts_of(settings: Settings, folder: FilePath) -> frozenset[str]:
+    """By which its routes are found. Needs no credentials. Raises ConfigError."""
+    return _Builder(settings, {}, folder).hosts()
+
+
 class _Builder:
     def __init__(self, settings: Settings, environ: Mapping[str, str], folder: FilePath) -> None:
         self._settings = settings
@@ -111,26 +134,46 @@ class _Builder:
         self._first: dict[tuple[str, ...], tuple[Account, _Credentials]] = {}
         self._own_secrets: dict[tuple[str, ...], Secret] = {}
 
+    def hosts(self) -> frozenset[str]:
+        profiles = {route.name: self._profile(route) for route in self._settings.routes}
+        if self._findings:
+            raise ConfigError(sorted(self._findings))
+        return frozenset[str]().union(*hosts(self._settings.routes, profiles).values())
+
     def build(self) -> Generation:
         profiles = {route.name: self._profile(route) for route in self._settings.routes}
         chosen_by = hosts(self._settings.routes, profiles)
         lanes = {}
         for route in self._settings.routes:
             profile = profiles[route.name]
+            for fault in strays(route, profiles):
+                self._find(route, fault.path, fault.words)
             lane = self._lane(route, profile, chosen_by[route.name]) if profile else None
             if lane:
                 lanes[route.name] = lane
-        store = self._store()
+        store, control_token = self._access()
+        authority = self._authority(lane.route for lane in lanes.values())
         if any(finding.severity == "error" for finding in self._findings):
             raise ConfigError(sorted(self._findings))
         table = RouteTable((lane.route for lane in lanes.values()), self._settings.allowed_hosts)
-        return Generation(table, lanes, tuple(sorted(self._findings)), store, self._own_secrets)
+        findings = tuple(sorted(self._findings))
+        return Generation(table, lanes, findings, store, control_token, self._own_secrets, authority=authority)
 
-    def _store(self) -> StoreAccess:
-        reader = AccessReader(self._settings, self._keyring, self._environ, self._folder)
-        store = reader.read()
+    def _authority(self, routes: Iterable[Route]) -> "Authority | None":
+        if self._settings.ca is None and not any(route.intercept for route in self._settings.routes):
+            return None
+        from proxy.interception import AuthorityReader  # noqa: PLC0415 -- it loads all of X.509
+
+        reader = AuthorityReader(self._settings, self._environ, self._folder)
+        authority = reader.read(routes)
         self._findings += reader.findings
-        return store
+        return authority
+
+    def _access(self) -> tuple[StoreAccess, Secret | None]:
+        reader = AccessReader(self._settings, self._keyring, self._environ, self._folder)
+        access = reader.read(), reader.control_token()
+        self._findings += reader.findings
+        return access
 
     def _find(self, route: RouteSettings, path: Path, message: str, *, key: bool = False) -> None:
         self._findings.append(self._settings.source.finding(("routes", route.name, *path), message, key=key))
@@ -163,20 +206,32 @@ class _Builder:
         faults = list(override_faults(profile, switches, route.switches))
         for fault in misplaced + faults:
             self._find(route, fault.path, fault.words, key=fault.at_key)
+        if route.token_standin and profile.token is None:
+            self._find(route, ("token_standin",), f"{profile.name} has no token: nothing to stand in for; take it out")
         credentials = self._credentials(route, profile, _needed(route, profile, switches, faults))
-        tls_ca = self._tls_ca(route)
+        tls_ca, callers = self._tls_ca(route), self._callers(route)
         if places is None or credentials is None or faults:
             return None
-        binding = bind(profile, switches, credentials.filled(profile))
+        binding, wanted = bind(profile, switches, credentials.filled(profile)), switches["external_id"]
         exchange = Exchange(binding, profile.token, places.token) if profile.token and _wants_token(binding) else None
         account = self._account(route, profile, exchange, credentials)
         self._own_secrets.setdefault(account.identity, own_secret(credentials.texts, credentials.keys))
-        addressed = Route(route.name, route.prefix, chosen_by, places.api, route.allow, route.limits, route.timeouts)
+        addressed = Route(
+            name=route.name,
+            prefix=route.prefix,
+            hosts=chosen_by,
+            base=places.api,
+            allow=route.allow,
+            limits=route.limits,
+            timeouts=route.timeouts,
+            intercept=route.intercept,
+        )
         return Lane(
             route=addressed,
             profile=profile,
             binding=binding,
             signer=Signer(binding, places.api),
+            new_id=wanted and external_ids(wanted.format, length=wanted.length, prefix=wanted.prefix),
             refusals=Refusals(profile),
             account=account,
             exchange=exchange,
@@ -185,7 +240,9 @@ class _Builder:
             breaker=Breaker(route.circuit),
             deadline=Deadline(route.timeouts.total),
             patience=Patience(route.timeouts.connect, route.timeouts.first_byte, route.timeouts.idle),
-            tls_ca=tls_ca,
+            outlet=Outlet(tls_ca, route.allow_private),
+            callers=callers,
+            standin=places.token if route.token_standin else None,
         )
 
     def _credentials(self, route: RouteSettings, profile: Profile, needed: frozenset[str]) -> "_Credentials | None":
@@ -238,6 +295,18 @@ class _Builder:
             text = self._keyring.authorities(route.tls_ca, environ=self._environ, base=self._folder)
             authorities += [_certificates(text)]
         return "".join(authorities) or None
+
+    def _callers(self, route: RouteSettings) -> Callers | None:
+        tokens: dict[str, Secret] = {}
+        for name, reference in route.caller_token.items():
+            path = ("caller_token", name)
+            for remark in self._keyring.remarks(reference, base=self._folder):
+                self._warn(route, path, remark)
+            with self._reported(route, path):
+                tokens[name] = caller_token(
+                    self._keyring.read(reference, environ=self._environ, base=self._folder), tokens.values()
+                )
+        return Callers(tokens) if route.caller_token else None
 
     def _account(
         self, route: RouteSettings, profile: Profile, exchange: Exchange | None, credentials: "_Credentials"

@@ -20,9 +20,8 @@ from proxy.errors import ProxyError
 from proxy.gate import RETRY_AFTER
 from proxy.generation import Lane
 from proxy.headers import value_of
-from proxy.ids import external_id
-from proxy.model import Attempt, Clock, InboundRequest, Token, UpstreamResponse
-from proxy.outbound.held import Ending, FollowedResponse, HeldResponse
+from proxy.model import Attempt, Clock, Headers, InboundRequest, Token, UpstreamResponse
+from proxy.outbound.held import CopiedResponse, Ending, FollowedResponse, HeldResponse
 from proxy.outbound.transport import Transport
 from proxy.sealing import seal
 from proxy.signing.refusal import HOLD, inflated, parsed
@@ -101,6 +100,8 @@ class Pipeline:
         lane, target = self.match(request)
         story.route = lane.route.name
         self.watch.arrived(story.route)
+        if lane.callers is not None:
+            story.caller = lane.callers.recognise(request)
         try:
             with lane.deadline.within() as limit:
                 body = await request.hold(lane.route.limits.body)
@@ -195,11 +196,10 @@ class Pipeline:
 
     def _external_id(self, passage: Passage) -> str | None:
         """The caller's own, or one made here, which the caller is told of."""
-        wanted = passage.lane.signer.external_id
-        if wanted is None or passage.call.external_id is not None:
-            return passage.call.external_id
-        made = external_id(wanted.format, length=wanted.length, prefix=wanted.prefix, now_ms=self.clock.now_ms())
-        passage.story.external_id = made
+        lane, call = passage.lane, passage.call
+        if lane.new_id is None or call.external_id is not None:
+            return call.external_id
+        passage.story.external_id = made = lane.new_id(self.clock.now_ms())
         return made
 
     async def _send(
@@ -233,18 +233,19 @@ class Pipeline:
             if attempt.sent == "maybe":
                 self.watch.attempt(story.route, reason)
         passage.asked = False
-        self._judge(passage, answer, held)
-        return held or answer
+        return self._judge(passage, held or answer)
 
-    def _judge(self, passage: Passage, answer: UpstreamResponse, held: HeldResponse | None) -> None:
+    def _judge(self, passage: Passage, answer: UpstreamResponse) -> UpstreamResponse:
         """Read of an answer what the way ahead and the log need; the caller still gets every byte."""
-        story = passage.story
-        verdict = passage.lane.refusals.judge(answer.status, _said(held) if held else None)
-        passage.refused = verdict.refused and held is not None and held.whole() is not None
-        story.provider_status, story.provider_code = answer.status, verdict.code
-        story.code_class = verdict.code_class
+        story, refusals = passage.story, passage.lane.refusals
+        held = answer.whole() if refusals.wants(answer.status) else None
+        verdict = refusals.judge(answer.status, None if held is None else _said(answer.headers, held))
+        passage.refused = verdict.refused and held is not None
+        story.provider_status = answer.status
+        story.understood(verdict.code, verdict.code_class)
         story.outcome = "refused" if passage.refused else "healed" if passage.healing else "forwarded"
         self._look_at(story.route, value_of(answer.headers, "Date"))
+        return answer if held is not None or not refusals.reads(answer.status) else _overheard(answer, passage)
 
     def _look_at(self, route: str, date: str | None) -> None:
         if date is None or date == self.dates.get(route):
@@ -260,10 +261,19 @@ async def _held(answer: UpstreamResponse) -> HeldResponse:
     return held
 
 
-def _said(held: HeldResponse) -> Any:
-    """The JSON value of a held answer, as far as it can be read."""
-    body = held.whole()
-    readable = inflated(body, value_of(held.headers, "Content-Encoding")) if body else None
+def _overheard(answer: UpstreamResponse, passage: Passage) -> UpstreamResponse:
+    """Its code is read while it passes: the caller does not wait for it."""
+
+    def read(body: bytes) -> None:
+        verdict = passage.lane.refusals.judge(answer.status, _said(answer.headers, body))
+        passage.story.understood(verdict.code, verdict.code_class)
+
+    return CopiedResponse(answer, HOLD, read)
+
+
+def _said(headers: Headers, body: bytes) -> Any:
+    """The JSON value of an answer, as far as it can be read."""
+    readable = inflated(body, value_of(headers, "Content-Encoding"))
     return parsed(readable) if readable else None
 
 

@@ -20,6 +20,7 @@ from proxy.commands import COMMANDS, EXIT_CONFIG, EXIT_FAILURE, main, paraf
 from proxy.errors import KINDS, ProxyError
 from proxy.generation import build
 from proxy.inbound.admin import _PROBES
+from proxy.inbound.operations import ENDPOINTS
 from proxy.inbound.problem import problem
 from proxy.model import Attempt
 from proxy.settings import json_schema, read_settings, setting_paths
@@ -38,6 +39,9 @@ from proxy.telemetry.story import PHASES, Outcome, Story
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 LANGUAGE = ROOT / "config" / "README.md"
+OPERATION = ROOT / "config" / "operation.md"
+WATCHING = ROOT / "config" / "watching.md"
+RULES = ROOT / "deploy" / "prometheus" / "paraf.rules.yaml"
 PROFILES = Catalogue().names
 
 Row = dict[str, str]
@@ -88,6 +92,14 @@ def same(documented_names, known_names) -> None:
     """As sets, and no name twice."""
     listed = list(documented_names)
     assert sorted(listed) == sorted(set(known_names))
+
+
+# Operation
+
+
+def test_what_control_can_be_asked_is_documented():
+    paths = {f"{each.method} {each.path.replace('{account}', 'ACCOUNT')}" for each in ENDPOINTS}
+    same(documented(OPERATION, "Control/Request"), paths)
 
 
 # Commands
@@ -287,7 +299,7 @@ def test_the_example_of_a_provider_is_a_profile(tmp_path):
 
 
 def test_links_lead_somewhere():
-    for page in (README, LANGUAGE):
+    for page in (README, LANGUAGE, WATCHING):
         for target, anchor in re.findall(r"\]\(([^)#\s]*)#?([^)\s]*)\)", text(page)):
             file = page.parent / target if target else page
             assert file.exists(), target
@@ -357,13 +369,21 @@ def test_values_of_labels_are_documented():
         "phase": set(PHASES),
         "reason": set(labels.ATTEMPT_REASONS),
         "code_class": set(labels.CODE_CLASSES),
-        "result": set(labels.FETCH_RESULTS),
+        "result": {*labels.FETCH_RESULTS, *labels.SHADOW_RESULTS},
+    }
+
+
+def test_alerts_are_documented():
+    rules = [rule for group in yaml.safe_load(text(RULES))["groups"] for rule in group["rules"]]
+    rows = tables(WATCHING)["Alerts/Alert"]
+    assert {code(row["Alert"])[0]: row["Severity"] for row in rows} == {
+        rule["alert"]: rule["labels"]["severity"] for rule in rules
     }
 
 
 def test_log_fields_are_documented():
     stream = io.StringIO()
-    story = Story("id", "GET", 0.0, route="r", external_id="1", phases=dict.fromkeys(PHASES, 0.0))
+    story = Story("id", "GET", 0.0, route="r", caller="c", external_id="1", phases=dict.fromkeys(PHASES, 0.0))
     story.attempts.append(Attempt("maybe"))
     story.status, story.error, story.detail = 502, "upstream_protocol", "words"
     story.provider_status, story.provider_code = 200, "1"
@@ -400,6 +420,10 @@ RECORDS = {
     "Codes": item(PROFILE, "codes"),
     "Compare": item(PROFILE, "compare"),
 }
+
+
+def test_the_parts_of_a_code_row_are_documented():
+    same(documented(LANGUAGE, "Codes/Part"), vocabulary.CODE_ROW.mapping.keys)
 
 
 @pytest.mark.parametrize("heading", RECORDS)

@@ -221,10 +221,9 @@ async def test_two_routes_with_one_client_share_one_token():
             assert peer.script.fetched == 1
 
 
-@pytest.mark.parametrize("status", ["401 Unauthorized", "500 No"])
-async def test_an_answer_that_stalls_while_it_is_judged_frees_its_connection(status):
+async def test_an_answer_that_stalls_while_it_is_judged_frees_its_connection():
     """It is held for its code; when time runs out over that, the provider's connection must not stay taken."""
-    provider = Provider([f"HTTP/1.1 {status}\r\nContent-Length: 500\r\n\r\n{{".encode(), 30.0])
+    provider = Provider([b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 500\r\n\r\n{", 30.0])
     async with RawPeer(provider) as peer:
         waits = {"total": "300ms", "first_byte": "1s", "idle": "10s"}
         async with proxy(doku(peer, timeouts=waits, limits={"concurrency": 2})) as running:
@@ -248,9 +247,9 @@ async def test_time_that_runs_out_over_a_heal_costs_the_heal_alone():
 
 
 async def test_who_waits_for_a_turn_in_vain_is_told_so():
-    provider = Provider([1.0, ok()])
+    provider = Provider([30.0])
     limits = {"concurrency": 1, "queue": 5}
-    async with RawPeer(provider) as peer, proxy(doku(peer, limits=limits, timeouts={"total": "400ms"})) as running:
+    async with RawPeer(provider) as peer, proxy(doku(peer, limits=limits, timeouts={"total": "2s"})) as running:
         answers = await asyncio.gather(*(ask(running.port, "doku") for _ in range(3)))
         codes = sorted(headers["X-Paraf-Error"] for _, headers, _ in answers)
         assert codes == ["overloaded", "overloaded", "upstream_timeout"]

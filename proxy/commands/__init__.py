@@ -17,7 +17,9 @@ COMMANDS: Final = {
     "serve": "serve",
     "check": "check",
     "sign": "sign",
+    "ca": "ca",
     "sandbox": "sandbox",
+    "inject": "inject",
     "providers": "show",
     "schema": "show",
 }

@@ -64,6 +64,43 @@ class HeldResponse:
         await self._response.close()
 
 
+class CopiedResponse:
+    """Every chunk passes as it comes. When the body has ended well within `limit` bytes, `read` gets a copy of it."""
+
+    def __init__(self, response: UpstreamResponse, limit: int, read: Callable[[bytes], None]) -> None:
+        self._response = response
+        self._limit = limit
+        self._read: Callable[[bytes], None] | None = read
+        self.status = response.status
+        self.reason = response.reason
+        self.headers = response.headers
+
+    def whole(self) -> bytes | None:
+        body = self._response.whole()
+        if body is not None:
+            self._tell(body)
+        return body
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        copied, size = list[bytes](), 0
+        async for chunk in self._response.chunks():
+            size += len(chunk)
+            if size <= self._limit:
+                copied.append(chunk)
+            yield chunk
+        if size <= self._limit:
+            self._tell(b"".join(copied))
+
+    async def close(self) -> None:
+        await self._response.close()
+
+    def _tell(self, body: bytes) -> None:
+        """Once, though `whole` may be asked for again."""
+        read, self._read = self._read, None
+        if read is not None and len(body) <= self._limit:
+            read(body)
+
+
 Ending = Literal["whole", "broken off", "given up"]
 """`given up`: by us, because the caller left or Paraf stops."""
 

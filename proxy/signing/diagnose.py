@@ -19,7 +19,8 @@ from proxy.headers import value_of
 from proxy.signing.algorithms import DIGESTS, recovered
 from proxy.signing.binding import Binding, Values
 from proxy.signing.decoding import Written, written
-from proxy.signing.guesses import AtHand, Guess, Reseal, guesses, rare_guesses
+from proxy.signing.guess import AtHand, Guess, Reseal
+from proxy.signing.guesses import guesses, rare_guesses
 from proxy.signing.profile import Signature
 from proxy.signing.reading import Deviation, Presented, Reading, reading
 from proxy.signing.template import Template

@@ -72,6 +72,8 @@ class TokenAnswer:
     default_lifetime: float
     success: Mapping[str, "Glob"]
     refused: Mapping[str, "Glob"]
+    standin: Mapping[str, Any]
+    """JSON values of the other fields, as documented: for an answer that is made here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,16 @@ class RefusedRow:
     code: Glob | None
     field: str | None
     value: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class CodeRow:
+    """Answers of one class: every part that is given must fit. `value` is compared without regard to case."""
+
+    status: int | None
+    code: Glob | None
+    field: str | None
+    value: Glob | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +159,9 @@ class Profile:
     rules: tuple[Rule, ...]
     refused: tuple[RefusedRow, ...]
     code_field: str | None
-    code_classes: Mapping[CodeClass, tuple[Glob, ...]]
+    code_classes: Mapping[CodeClass, tuple[CodeRow, ...]]
+    """In the order of the file: the first that fits counts."""
     callbacks: Mapping[str, Signature]
     compare: Compare | None
+    time_window: float
+    """Seconds by which a timestamp may differ from the provider's clock."""

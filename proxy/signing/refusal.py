@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from proxy.signing.profile import Profile, RefusedRow
+from proxy.signing.profile import CodeRow, Profile, RefusedRow
 
 HOLD: Final = 65_536
-"""Bytes of an answer that are held, and inflated, to classify it."""
+"""Bytes of an answer that are held or copied, and inflated, to classify it."""
+_LOOKED_AT: Final = 256
+"""Characters of a field that are compared with a pattern."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +32,17 @@ class Refusals:
         self._field = profile.code_field
         self._classes = profile.code_classes
         self._asked = frozenset(row.status for row in profile.refused)
+        rows = [row for rows in profile.code_classes.values() for row in rows]
+        self._readable = self._field is not None or any(row.field for row in rows)
         self._unread = {status: self._verdict(status, None) for status in range(200, 600)}
 
     def wants(self, status: int) -> bool:
-        """Must an answer of this status be held to be classified?"""
-        return status in self._asked or (status >= 400 and self._field is not None)
+        """Must an answer of this status be held, to know before its head goes on whether the token was refused?"""
+        return status in self._asked
+
+    def reads(self, status: int) -> bool:
+        """Does the body of such an answer say more? It is read while it passes."""
+        return status >= 400 and self._readable
 
     def judge(self, status: int, body: Any) -> Verdict:
         """`body`: the parsed answer, None when there is none that can be read."""
@@ -44,11 +52,11 @@ class Refusals:
     def _verdict(self, status: int, body: Any) -> Verdict:
         code = digits(field_of(body, self._field)) if self._field else None
         refused = any(_fits(row, status, code, body) for row in self._rows)
-        return Verdict(refused, code, "token" if refused else self._class(status, code))
+        return Verdict(refused, code, "token" if refused else self._class(status, code, body))
 
-    def _class(self, status: int, code: str | None) -> str:
-        for name, globs in self._classes.items():
-            if code and any(glob.matches(code) for glob in globs):
+    def _class(self, status: int, code: str | None, body: Any) -> str:
+        for name, rows in self._classes.items():
+            if any(_is_of(row, status, code, body) for row in rows):
                 return name
         return "provider_fault" if status >= 500 else "ok" if status < 400 else "other"
 
@@ -59,6 +67,17 @@ def _fits(row: RefusedRow, status: int, code: str | None, body: Any) -> bool:
     if row.code is not None and not (code and row.code.matches(code)):
         return False
     return row.field is None or text_of(field_of(body, row.field)) == row.value
+
+
+def _is_of(row: CodeRow, status: int, code: str | None, body: Any) -> bool:
+    if row.status not in (None, status):
+        return False
+    if row.code is not None and not (code and row.code.matches(code)):
+        return False
+    if row.field is None or row.value is None:
+        return True
+    said = text_of(field_of(body, row.field))
+    return said is not None and bool(row.value.matches(said[:_LOOKED_AT]))
 
 
 def parsed(body: bytes) -> Any:

@@ -15,6 +15,8 @@ from proxy.source import Path, Source
 
 BYTES: Final = "holds bytes or a line break, and this is one line of text: end it with hex or b64"
 
+NOWHERE: Final = "there is no codes.field that says where codes stand"
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:
@@ -156,7 +158,11 @@ def _tables(profile: Profile) -> Iterator[Fault]:
 def _answers(profile: Profile) -> Iterator[Fault]:
     for i, row in enumerate(profile.refused):
         if row.code and profile.code_field is None:
-            yield Fault(("refused", str(i), "code"), "there is no section codes that says where codes stand")
+            yield Fault(("refused", str(i), "code"), NOWHERE)
+    for code_class, rows in profile.code_classes.items():
+        for i, each in enumerate(rows):
+            if each.code and profile.code_field is None:
+                yield Fault(("codes", "classes", code_class, str(i)), NOWHERE)
     for i, name in enumerate(profile.compare.environments if profile.compare else ()):
         if name not in profile.environments:
             path = ("compare", "environments", str(i))

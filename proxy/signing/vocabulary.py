@@ -17,6 +17,7 @@ from proxy.signing.algorithms import ALGORITHMS, ASYMMETRIC, ENCODINGS
 from proxy.signing.profile import (
     CODE_CLASSES,
     Choose,
+    CodeRow,
     Compare,
     Environment,
     Glob,
@@ -37,6 +38,10 @@ from proxy.switches import HEADER_NAME, SWITCHES
 
 def _glob(text: str) -> Glob:
     return Glob(text, re.compile(translate(text)).match)
+
+
+def _words(text: str) -> Glob:
+    return Glob(text, re.compile(translate(text), re.IGNORECASE).match)
 
 
 def _zone(text: str) -> str:
@@ -104,6 +109,14 @@ def _refused(status: int, code: Glob | None, field: str | None, value: str | Non
     return RefusedRow(status, code, field, value)
 
 
+def _code_row(status: int | None, code: Glob | None, field: str | None, value: Glob | None) -> CodeRow:
+    if (field is None) is not (value is None):
+        raise ValueError("field and value go together")
+    if status is None and code is None and field is None:
+        raise ValueError("says of no answer that it fits: give it a status, a code, or field and value")
+    return CodeRow(status, code, field, value)
+
+
 def _token(call: Endpoint, **parts: Any) -> TokenCall:
     if parts["json"] is not None and parts["form"] is not None:
         raise ValueError("a body is json or form, not both")
@@ -145,6 +158,7 @@ ANSWER: Final = Record(
         "default_lifetime": Key(duration(maximum=7 * 86_400), "its life when the answer says none", required=True),
         "success": Key(Table(GLOB, *_DOTTED), "fields that, if there, must match", default={}),
         "refused": Key(Table(GLOB, *_DOTTED), "fields by which a 200 says no", default={}),
+        "standin": Key(Table(Anything(), *_DOTTED), "fields of an answer that `token_standin` makes", default={}),
     },
     TokenAnswer,
 )
@@ -163,6 +177,18 @@ TOKEN: Final = Record(
         "min_gap": Key(duration(), "least time between two calls (1s, exclusive 5s)"),
     },
     _token,
+)
+CODE_ROW: Final = shape.Either(
+    Parsed(lambda text: CodeRow(None, _glob(text), None, None), GLOB.words),
+    Record(
+        {
+            "status": Key(Whole(200, 599), "HTTP status"),
+            "code": Key(GLOB, "pattern of the code"),
+            "field": Key(DOTTED, "a field of the answer"),
+            "value": Key(Parsed(_words, GLOB.words), "pattern of its value, in any case"),
+        },
+        _code_row,
+    ),
 )
 _SAID: Final = ("timestamp", "canonical", "sign_path", "signature")
 """Switches of which no value is the usual one."""
@@ -254,14 +280,15 @@ PROFILE: Final = Record(
         "codes": Key(
             Record(
                 {
-                    "field": Key(DOTTED, "where answers carry the code", required=True),
-                    "classes": Key(Table(Listing(GLOB), "|".join(CODE_CLASSES), "one of " + ", ".join(CODE_CLASSES)),
-                                   "patterns by class", default={}),
+                    "field": Key(DOTTED, "where answers carry the code"),
+                    "classes": Key(Table(Listing(CODE_ROW), "|".join(CODE_CLASSES),
+                                         "one of " + ", ".join(CODE_CLASSES)), "answers by class", default={}),
                 }
             ),
             "the provider's codes",
             default=None,
         ),
+        "time_window": Key(duration(), "by how much a timestamp may differ from the provider's clock", default=120.0),
         "callbacks": Key(Table(SIGNATURE), "signatures of what the provider sends", default={}),
         "compare": Key(
             Record(

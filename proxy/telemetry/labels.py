@@ -6,12 +6,14 @@ FetchResult = Literal["ok", "rejected", "error", "timeout"]
 AttemptReason = Literal["first", "healed", "reconnect"]
 CircuitState = Literal["closed", "half-open", "open"]
 CodeClass = Literal["ok", "token", "signature", "time", "duplicate", "permission", "provider_fault", "other"]
+ShadowResult = Literal["same", "differs"]
 
 FETCH_RESULTS: Final[tuple[FetchResult, ...]] = get_args(FetchResult)
 CIRCUIT_STATES: Final[tuple[CircuitState, ...]] = get_args(CircuitState)
 """A gauge shows the place in this order: of several processes the worst is the largest."""
 ATTEMPT_REASONS: Final[tuple[AttemptReason, ...]] = get_args(AttemptReason)
 CODE_CLASSES: Final[tuple[CodeClass, ...]] = get_args(CodeClass)
+SHADOW_RESULTS: Final[tuple[ShadowResult, ...]] = get_args(ShadowResult)
 
 NO_ROUTE: Final = "none"
 

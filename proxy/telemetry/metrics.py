@@ -23,9 +23,11 @@ from proxy.telemetry.labels import (
     CODE_CLASSES,
     FETCH_RESULTS,
     NO_ROUTE,
+    SHADOW_RESULTS,
     AttemptReason,
     CircuitState,
     FetchResult,
+    ShadowResult,
     method_label,
     status_class,
 )
@@ -106,6 +108,12 @@ FAMILIES: Final = {
         ("store",),
         "total",
         "Records of the store that were passed over: of another key or version, or damaged.",
+    ),
+    "paraf_shadow_total": Family(
+        "counter",
+        ("route", "result"),
+        "total",
+        "Requests of routes in shadow mode: whether the caller's own signature is the one that Paraf would send.",
     ),
     "paraf_config_last_reload_success_timestamp_seconds": Family(
         "gauge", (), "oldest", "Unix time at which the running configuration was loaded."
@@ -209,7 +217,9 @@ def page(numbers: Numbers) -> tuple[bytes, str]:
 
 
 class Metrics:
-    """`routes` and `accounts` are the names in the configuration. `store` is the kind of store."""
+    """`routes` and `accounts` are the names in the configuration, `shadows` the routes in shadow mode. `store` is the
+    kind of store.
+    """
 
     def __init__(
         self,
@@ -220,6 +230,7 @@ class Metrics:
         version: str,
         python: str,
         clock: Clock,
+        shadows: Sequence[str] = (),
     ) -> None:
         self._clock = clock
         self._routes = frozenset(routes)
@@ -238,6 +249,7 @@ class Metrics:
         self._conflicts = _Numbers("paraf_token_conflicts_total", product(accounts))
         self._store_errors = _Numbers("paraf_store_errors_total", [(store,)])
         self._store_unreadable = _Numbers("paraf_store_unreadable_total", [(store,)])
+        self._shadows = _Numbers("paraf_shadow_total", product(shadows, SHADOW_RESULTS))
         self._loaded = _Numbers("paraf_config_last_reload_success_timestamp_seconds", [()])
         self._build = _Numbers("paraf_build_info")
         self._build[version, python] = 1
@@ -282,6 +294,9 @@ class Metrics:
 
     def store_unreadable(self, store: StoreKind) -> None:
         self._store_unreadable[(store,)] += 1
+
+    def shadow(self, route: str, result: ShadowResult) -> None:
+        self._shadows[route, result] += 1
 
     def loaded(self) -> None:
         """A configuration was read without fault and runs from now on."""

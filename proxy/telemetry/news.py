@@ -1,5 +1,6 @@
 """What tokens and their store have to tell: counted always, said in the log when something changes."""
 
+from collections.abc import Mapping
 from typing import Final
 
 from structlog.typing import FilteringBoundLogger
@@ -11,6 +12,12 @@ from proxy.telemetry.metrics import Metrics
 
 FIGHT: Final = 2
 """Tokens in a row, refused early, from which on somebody else is suspected: one may be the provider's whim."""
+_WELL: Final = 0.8
+"""Of the distance that is warned of: a Date has whole seconds, and a clock at the border would be told of for ever."""
+_NTP: Final = (
+    "the clocks of this machine and of the provider differ by more than half of what the provider lets pass: look at "
+    "NTP here (a positive skew: this machine is behind); if this clock is right, ask the provider"
+)
 _ADVICE: Final = (
     "the provider refused token after token in the first half of their life: does another system fetch with this "
     "client id? Give it a client id of its own, or let both share one store"
@@ -35,6 +42,32 @@ class TokenNews:
         self._metrics.conflict(account)
         if strikes == FIGHT:
             self._logger.warning("conflict", account=account.name, advice=_ADVICE)
+
+
+class RequestNews:
+    """The Watch of `proxy.pipeline`. `windows`: by route, the seconds by which its provider lets a timestamp differ.
+
+    Past half of it a clock that drifts on will soon have every request refused: said once, and again when it is well.
+    The signed time stays this machine's: a made-up one would be a lie.
+    """
+
+    def __init__(self, metrics: Metrics, logger: FilteringBoundLogger, windows: Mapping[str, float]) -> None:
+        self.arrived = metrics.arrived
+        self.attempt = metrics.attempt
+        self._metrics = metrics
+        self._logger = logger
+        self._windows = windows
+        self._far: set[str] = set()
+
+    def skew(self, route: str, seconds: float) -> None:
+        self._metrics.skew(route, seconds)
+        far, part = abs(seconds), self._windows[route] / 2
+        if far > part and route not in self._far:
+            self._far.add(route)
+            self._logger.warning("clock", route=route, state="off", skew_s=seconds, window_s=2 * part, advice=_NTP)
+        elif far <= part * _WELL and route in self._far:
+            self._far.discard(route)
+            self._logger.info("clock", route=route, state="well", skew_s=seconds)
 
 
 class StoreNews:

@@ -22,6 +22,8 @@ class Story:
     request_id: str
     method: str
     started: float
+    generation: int = 1
+    """Of the configuration that it was served by."""
     route: str = "none"
     external_id: str | None = None
     """Set when Paraf made it: the caller is told."""
@@ -29,6 +31,8 @@ class Story:
     """What the request is waiting for."""
     phases: dict[Phase, float] = field(default_factory=dict)
     attempts: list[Attempt] = field(default_factory=list)
+    caller: str | None = None
+    """Who called, by the name in the configuration, where the route asks for a token."""
     status: int = 0
     outcome: Outcome = "error"
     error: str | None = None
@@ -47,6 +51,10 @@ class Story:
     @property
     def sent(self) -> Sent:
         return "maybe" if self.sendings else "no"
+
+    def understood(self, code: str | None, code_class: str) -> None:
+        """What the provider's newest answer says."""
+        self.provider_code, self.code_class = code, code_class
 
     def spent(self, phase: Phase, seconds: float) -> None:
         self.phases[phase] = self.phases.get(phase, 0.0) + seconds

@@ -24,7 +24,7 @@ from vectors_read import binding
 
 from proxy.addresses import BaseUrl
 from proxy.signing.diagnose import Diagnosis, diagnose
-from proxy.signing.guesses import AtHand
+from proxy.signing.guess import AtHand
 from proxy.signing.reading import Presented
 
 BASE = BaseUrl.parse("https://api.provider.example/gate")

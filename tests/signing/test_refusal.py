@@ -94,13 +94,62 @@ def test_klikoo(status, code, refused, code_class):
         (200, ["UNAUTHORIZED"], False, "ok"),
         (200, None, False, "ok"),
         (201, {"status": "UNAUTHORIZED"}, False, "ok"),
-        (403, {"status": "UNAUTHORIZED"}, False, "other"),
+        (403, {"status": "UNAUTHORIZED"}, False, "permission"),
+        (403, None, False, "permission"),
+        (409, None, False, "duplicate"),
+        (400, None, False, "other"),
         (500, None, False, "provider_fault"),
     ],
 )
 def test_netzme(name, status, body, refused, code_class):
     verdict = judge(name, status, body)
     assert (verdict.refused, verdict.code_class, verdict.code) == (refused, code_class, None)
+
+
+@pytest.mark.parametrize("name", SNAP)
+@pytest.mark.parametrize(
+    ("code", "message", "code_class"),
+    [
+        ("4002501", "Invalid Field Format X-TIMESTAMP", "time"),
+        ("4002501", "Invalid Field Format {X-TIMESTAMP}", "time"),
+        ("4002502", "Invalid Mandatory Field x-timestamp", "time"),
+        ("4002501", "Invalid Field Format amount.value", "other"),
+        ("4002501", None, "other"),
+        ("4002501", ["timestamp"], "other"),
+        ("4012500", "Unauthorized. Invalid Signature", "signature"),
+        ("4012500", "Unauthorized.Invalid Signature", "signature"),
+        ("4012500", "Unauthorized. Unknown Client", "permission"),
+        ("4012500", "Unauthorized. Client Forbidden Access API", "permission"),
+        ("4012500", "Unauthorized. Verify Client Secret Fail.", "permission"),
+        ("4012500", "Unauthorized. Key not Found", "permission"),
+        ("4012500", "x" * 300 + "Unknown Client", "signature"),
+        ("4012500", None, "signature"),
+        ("4092500", "Conflict", "duplicate"),
+        ("4092501", "Duplicate partnerReferenceNo", "duplicate"),
+    ],
+)
+def test_snap_by_its_message(name, code, message, code_class):
+    body = {"responseCode": code, "responseMessage": message}
+    assert judge(name, int(code[:3]), body).code_class == code_class
+
+
+@pytest.mark.parametrize(
+    ("status", "code_class"),
+    [(401, "signature"), (403, "permission"), (409, "duplicate"), (400, "other"), (500, "provider_fault"), (200, "ok")],
+)
+def test_doku_outside_snap(status, code_class):
+    body = {"error": {"code": "invalid_signature", "message": "Invalid Header Signature"}}
+    verdict = judge("doku-nonsnap", status, body)
+    assert (verdict.refused, verdict.code, verdict.code_class) == (False, None, code_class)
+
+
+@pytest.mark.parametrize("name", CATALOGUE.names)
+def test_every_profile_tells_classes(name):
+    """Those that only a table of codes can tell are there where a provider has one."""
+    told = set(CATALOGUE.profile(name).code_classes)
+    assert told >= {"permission", "duplicate"}
+    if CATALOGUE.profile(name).code_field:
+        assert told == set(CODE_CLASSES)
 
 
 def test_without_a_token_nothing_is_refused():
@@ -111,15 +160,32 @@ def test_without_a_token_nothing_is_refused():
 @pytest.mark.parametrize(
     ("name", "held"),
     [
-        ("snap", {400, 401, 404, 500, 503}),
-        ("klikoo", {400, 401, 404, 500, 503}),
+        ("snap", {401}),
+        ("klikoo", {401}),
         ("netzme", {200, 401}),
         ("doku-nonsnap", set()),
     ],
 )
 def test_which_answers_are_held(name, held):
     refusals = Refusals(CATALOGUE.profile(name))
-    assert {status for status in (200, 201, 204, 302, 400, 401, 404, 500, 503) if refusals.wants(status)} == held
+    assert {status for status in STATUSES if refusals.wants(status)} == held
+
+
+STATUSES = (200, 201, 204, 302, 400, 401, 404, 500, 503)
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("snap", {400, 401, 404, 500, 503}),
+        ("klikoo", {400, 401, 404, 500, 503}),
+        ("netzme", set()),
+        ("doku-nonsnap", set()),
+    ],
+)
+def test_which_answers_are_read_as_they_pass(name, read):
+    refusals = Refusals(CATALOGUE.profile(name))
+    assert {status for status in STATUSES if refusals.reads(status)} == read
 
 
 @pytest.mark.parametrize("value", ["None", "null", "~"])

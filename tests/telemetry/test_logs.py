@@ -114,6 +114,7 @@ def test_the_line_of_a_request() -> None:
         "sign_ms": 0.12,
         "upstream_ms": 250.0,
         "total_ms": 400.0,
+        "generation": 1,
     }
 
 

@@ -7,7 +7,7 @@ from proxy.clock import SystemClock
 from proxy.model import Account, Secret, Token
 from proxy.telemetry.logs import configure
 from proxy.telemetry.metrics import Metrics
-from proxy.telemetry.news import StoreNews, TokenNews
+from proxy.telemetry.news import RequestNews, StoreNews, TokenNews
 
 NETZME = Account("netzme", "netzme", "stage", "https://toko.test/token", "pay", exclusive=True)
 TOKEN = Token(Secret("tok-SECRET"), 1_768_448_745_000, 900.0)
@@ -72,3 +72,27 @@ def test_a_token_in_use_has_its_end_told_whoever_fetched_it(told: Told) -> None:
     told.tokens.fetched(NETZME, "ok", TOKEN)
     assert told.metric("paraf_token_last_success_timestamp_seconds") > 0
     assert "SECRET" not in told.text.getvalue()
+
+
+def clock_lines(told: Told, *skews: float) -> list[tuple[object, object]]:
+    logger = configure("debug", "json", told.text, SystemClock())
+    news = RequestNews(told.metrics, logger, {"netzme": 120.0})
+    for seconds in skews:
+        news.skew("netzme", seconds)
+    return [(line["state"], line["skew_s"]) for line in told.lines]
+
+
+def test_a_clock_that_drifts_is_said_once_and_again_when_it_is_well(told: Told) -> None:
+    assert clock_lines(told, 0, 59, 60, -60, 61, 300, 90, 61, 59, 61, 49, 48, 2, -61, 0) == [
+        ("off", 61),
+        ("well", 48),
+        ("off", -61),
+        ("well", 0),
+    ]
+    assert {line["level"] for line in told.lines if line["state"] == "off"} == {"warning"}
+    assert "NTP" in str(told.lines[0]["advice"])
+
+
+def test_the_gauge_shows_every_reading(told: Told) -> None:
+    clock_lines(told, 300, -2.5)
+    assert told.metric("paraf_clock_skew_seconds") == -2.5
