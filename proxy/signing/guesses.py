@@ -17,6 +17,7 @@ from proxy.signing.names import let_rows
 from proxy.signing.pathforms import Target, path_forms
 from proxy.signing.profile import Signature
 from proxy.signing.reading import PartName, Reading, apart
+from proxy.signing.reseals import reseals
 from proxy.signing.rewriting import rewritings
 from proxy.signing.spellings import Spelling, spellings
 from proxy.signing.template import Template
@@ -42,10 +43,7 @@ def guesses(read: Reading, signature: Signature, at_hand: AtHand) -> Iterator[Gu
         yield from _tokens(read, used, at_hand)
     if "method" in used:
         yield from _methods(read)
-    yield from chain(
-        _clients(read, used, at_hand), _ids(used), _separators(read, signature), _keys(read, signature, at_hand)
-    )
-    yield from chain(_left_out(signature), _schemes(read, signature))
+    yield from chain(_clients(read, used, at_hand), _ids(used), reseals(read, signature, at_hand))
 
 
 def _needed(read: Reading, signature: Signature) -> set[str]:
