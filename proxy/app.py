@@ -11,7 +11,7 @@ import signal
 import socket
 import ssl
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final, TextIO
@@ -22,6 +22,7 @@ from proxy.answers import Answerer, TokenAnswers
 from proxy.clock import SystemClock
 from proxy.fetch import TokenFetch
 from proxy.generation import Generation, Lane
+from proxy.hardening import no_dumps
 from proxy.ids import RequestIds
 from proxy.inbound.admin import AdminServer, State
 from proxy.inbound.control import ControlServer, Doors
@@ -29,10 +30,12 @@ from proxy.inbound.listeners import Listeners, bound
 from proxy.inbound.operations import ENDPOINTS
 from proxy.inbound.server import InboundServer
 from proxy.inbound.standin import with_standins
+from proxy.inbound.tunnels import Tunnels
 from proxy.inbound.turns import Seat
 from proxy.inbound.ways import match
 from proxy.model import Clock, InboundRequest
-from proxy.outbound.dial import verified_tls
+from proxy.outbound.dial import Bounds, verified_tls
+from proxy.outbound.reach import Address, listening
 from proxy.outbound.session import SessionTransport
 from proxy.outbound.transport import Transport
 from proxy.outbound.wire import WireTransport
@@ -53,16 +56,21 @@ POOL_SPARE: Final = 8
 """Connections beside a route's concurrency, for what is given up and not yet gone."""
 
 
-def transport_for(lane: Lane, system: ssl.SSLContext | None = None) -> Transport:
-    """A pool of the route's own: routes share no connection. `system`: a context that trusts the system's roots."""
+def transport_for(lane: Lane, system: ssl.SSLContext | None = None, listening: Collection[Address] = ()) -> Transport:
+    """A pool of the route's own: routes share no connection. `system`: a context that trusts the system's roots.
+
+    `listening`: where we do.
+    """
     concurrency = lane.route.limits.concurrency
     return WireTransport(
-        tls=_tls(lane, system), connections=0 if math.isinf(concurrency) else int(concurrency) + POOL_SPARE
+        tls=lane.outlet.tls(system),
+        bounds=Bounds(lane.outlet.allow_private, listening),
+        connections=0 if math.isinf(concurrency) else int(concurrency) + POOL_SPARE,
     )
 
 
-def _tls(lane: Lane, system: ssl.SSLContext | None) -> ssl.SSLContext | None:
-    return verified_tls(lane.tls_ca) if lane.tls_ca else system
+def _token_transport(lane: Lane, system: ssl.SSLContext, listening: Collection[Address]) -> Transport:
+    return SessionTransport(tls=lane.outlet.tls(system), bounds=Bounds(lane.outlet.allow_private, listening))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +82,14 @@ class Outside:
 
     @classmethod
     @asynccontextmanager
-    async def of(cls, generation: Generation, clock: Clock) -> AsyncIterator["Outside"]:
+    async def of(
+        cls, generation: Generation, clock: Clock, listening: Collection[Address] = ()
+    ) -> AsyncIterator["Outside"]:
+        """`listening`: the sockets of our own that no upstream may lead back to."""
         system = verified_tls()  # once: the roots take 60 ms to read (measured)
         lanes = generation.lanes.items()
-        transports = {name: transport_for(lane, system) for name, lane in lanes}
-        sessions = {name: SessionTransport(tls=_tls(lane, system)) for name, lane in lanes if lane.exchange}
+        transports = {name: transport_for(lane, system, listening) for name, lane in lanes}
+        sessions = {name: _token_transport(lane, system, listening) for name, lane in lanes if lane.exchange}
         try:
             yield cls(transports, TokenFetch(lambda: generation, sessions, clock))
         finally:
@@ -145,7 +156,8 @@ class App:
         async with AsyncExitStack() as stack:
             stack.callback(self.lines.flush)
             listeners = self._listeners or stack.enter_context(bound(self._settings, {}))
-            outside = await stack.enter_async_context(Outside.of(self._generation, self._clock))
+            own = [address for listener in listeners.callers for address in listening(listener.sock)]
+            outside = await stack.enter_async_context(Outside.of(self._generation, self._clock, own))
             tokens = await self._tokens(stack, outside)
             self.answers |= TokenAnswers(lambda: self._generation.accounts, tokens, self._clock).by_word()
             await self._start_admin(listeners, stack)
@@ -212,6 +224,12 @@ class App:
             clock=self._clock,
             complain=lambda words: self.logger.error("fault", words=words),
             seat=self._seat,
+            tunnels=Tunnels(
+                lambda: self._generation,
+                self._clock,
+                arrived=self.metrics.arrived,
+                remark=lambda route, words: self.logger.warning("interception", route=route, words=words),
+            ),
         )
         stack.push_async_callback(self._drain, listeners, server)
         for listener in listeners.callers:
@@ -261,7 +279,7 @@ def prepare_process() -> None:
     """What a process that holds keys and connections wants of its system. SIGHUP is kept for reloads to come: until
     then it must not end what is in flight.
     """
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    no_dumps()
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -72,6 +72,7 @@ class RawPeer:
     greeting: bytes = b""
     """Said at once on every new connection, before any request."""
     tls: ssl.SSLContext | None = None
+    host: str = "127.0.0.1"
     reads_bodies: bool = True
     """If not, the script is called at the end of a head, and what follows stays unread."""
     requests: list[Request] = field(default_factory=list)
@@ -87,7 +88,7 @@ class RawPeer:
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _Connection(self), "127.0.0.1", 0, ssl=self.tls, backlog=1024)
+        self._server = await loop.create_server(lambda: _Connection(self), self.host, 0, ssl=self.tls, backlog=1024)
         return self
 
     async def __aexit__(self, kind: object, *_: object) -> None:
@@ -373,6 +374,16 @@ class RawCaller:
             return end.partial, False
         except ConnectionError:
             return b"", False
+
+    async def tunnel(self, target: str, tls: ssl.SSLContext, host: str | None = None, *headers: str) -> Answer:
+        """CONNECT, and TLS inside it for `host`, by default the one of `target`, if the answer is 200."""
+        lines = "".join(f"{line}\r\n" for line in (f"CONNECT {target} HTTP/1.1", f"Host: {target}", *headers))
+        self.send(lines.encode() + b"\r\n")
+        answer = await self.answer(to_head=True)
+        if answer.status == 200:
+            async with asyncio.timeout(self.deadline):
+                await self.writer.start_tls(tls, server_hostname=host or target.rpartition(":")[0])
+        return answer
 
     async def closed(self) -> bytes:
         """What still comes until the other side ends the connection."""

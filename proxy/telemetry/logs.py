@@ -85,10 +85,14 @@ def _members(story: Story) -> str:
     return (
         f'"request_id": "{story.request_id}", "route": "{story.route}", "method": "{method_label(story.method)}"'
         f', "status": {story.status}, "outcome": "{story.outcome}"'
-        f"{_fault(story) if story.error is not None else ''}{_answered(story)}"
-        f', "attempts": {sendings}, "sent": "{"maybe" if sendings else "no"}"'
+        f"{'' if story.caller is None else _caller(story.caller)}{'' if story.error is None else _fault(story)}"
+        f'{_answered(story)}, "attempts": {sendings}, "sent": "{"maybe" if sendings else "no"}"'
         f'{_phases(story)}, "generation": {story.generation}'
     )
+
+
+def _caller(name: str) -> str:
+    return f', "caller": "{name}"'
 
 
 def _fault(story: Story) -> str:

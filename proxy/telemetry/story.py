@@ -35,6 +35,8 @@ class Story:
     upstream: float = 0.0
     total: float = 0.0
     attempts: list[Attempt] = field(default_factory=list)
+    caller: str | None = None
+    """Who called, by the name in the configuration, where the route asks for a token."""
     status: int = 0
     outcome: Outcome = "error"
     error: str | None = None
