@@ -21,14 +21,14 @@ LAYERS = """
     __main__
     commands
     compare supervisor
-    worker
+    worker child
     app kube sandbox
     inbound
     pipeline
     crew answers
     fetch
     generation
-    interception
+    interception surroundings
     tokens
     storekeys errand gate breaker deadline callers
     failures sharing
