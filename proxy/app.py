@@ -11,24 +11,30 @@ import signal
 import socket
 import ssl
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final, TextIO
 
 from proxy import __version__
+from proxy.addresses import TcpListen
+from proxy.answers import Answerer, TokenAnswers
 from proxy.clock import SystemClock
 from proxy.fetch import TokenFetch
 from proxy.generation import Generation, Lane
+from proxy.hardening import no_dumps
 from proxy.ids import RequestIds
 from proxy.inbound.admin import AdminServer, State
+from proxy.inbound.control import ControlServer, Doors
 from proxy.inbound.listeners import Listeners, bound
+from proxy.inbound.operations import ENDPOINTS
 from proxy.inbound.server import InboundServer
 from proxy.inbound.standin import with_standins
 from proxy.inbound.turns import Seat
 from proxy.inbound.ways import match
 from proxy.model import Clock, InboundRequest
-from proxy.outbound.dial import verified_tls
+from proxy.outbound.dial import Bounds, verified_tls
+from proxy.outbound.reach import Address, listening
 from proxy.outbound.session import SessionTransport
 from proxy.outbound.transport import Transport
 from proxy.outbound.wire import WireTransport
@@ -49,16 +55,21 @@ POOL_SPARE: Final = 8
 """Connections beside a route's concurrency, for what is given up and not yet gone."""
 
 
-def transport_for(lane: Lane, system: ssl.SSLContext | None = None) -> Transport:
-    """A pool of the route's own: routes share no connection. `system`: a context that trusts the system's roots."""
+def transport_for(lane: Lane, system: ssl.SSLContext | None = None, listening: Collection[Address] = ()) -> Transport:
+    """A pool of the route's own: routes share no connection. `system`: a context that trusts the system's roots.
+
+    `listening`: where we do.
+    """
     concurrency = lane.route.limits.concurrency
     return WireTransport(
-        tls=_tls(lane, system), connections=0 if math.isinf(concurrency) else int(concurrency) + POOL_SPARE
+        tls=lane.outlet.tls(system),
+        bounds=Bounds(lane.outlet.allow_private, listening),
+        connections=0 if math.isinf(concurrency) else int(concurrency) + POOL_SPARE,
     )
 
 
-def _tls(lane: Lane, system: ssl.SSLContext | None) -> ssl.SSLContext | None:
-    return verified_tls(lane.tls_ca) if lane.tls_ca else system
+def _token_transport(lane: Lane, system: ssl.SSLContext, listening: Collection[Address]) -> Transport:
+    return SessionTransport(tls=lane.outlet.tls(system), bounds=Bounds(lane.outlet.allow_private, listening))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +81,14 @@ class Outside:
 
     @classmethod
     @asynccontextmanager
-    async def of(cls, generation: Generation, clock: Clock) -> AsyncIterator["Outside"]:
+    async def of(
+        cls, generation: Generation, clock: Clock, listening: Collection[Address] = ()
+    ) -> AsyncIterator["Outside"]:
+        """`listening`: the sockets of our own that no upstream may lead back to."""
         system = verified_tls()  # once: the roots take 60 ms to read (measured)
         lanes = generation.lanes.items()
-        transports = {name: transport_for(lane, system) for name, lane in lanes}
-        sessions = {name: SessionTransport(tls=_tls(lane, system)) for name, lane in lanes if lane.exchange}
+        transports = {name: transport_for(lane, system, listening) for name, lane in lanes}
+        sessions = {name: _token_transport(lane, system, listening) for name, lane in lanes if lane.exchange}
         try:
             yield cls(transports, TokenFetch(lambda: generation, sessions, clock))
         finally:
@@ -126,6 +140,11 @@ class App:
         self.state: State = "starting"
         self.addresses: list[str] = []
         self.admin_address: str | None = None
+        self.control_address: str | None = None
+        self.quit: Callable[[], None] = lambda: None
+        """What `POST /-/quit` does: set by whoever runs it."""
+        self.answers: dict[str, Answerer] = {}
+        """What it can be asked of itself while it runs, by word."""
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["App"]:
@@ -136,9 +155,12 @@ class App:
         async with AsyncExitStack() as stack:
             stack.callback(self.lines.flush)
             listeners = self._listeners or stack.enter_context(bound(self._settings, {}))
-            outside = await stack.enter_async_context(Outside.of(self._generation, self._clock))
+            own = [address for listener in listeners.callers for address in listening(listener.sock)]
+            outside = await stack.enter_async_context(Outside.of(self._generation, self._clock, own))
             tokens = await self._tokens(stack, outside)
+            self.answers |= TokenAnswers(lambda: self._generation.accounts, tokens, self._clock).by_word()
             await self._start_admin(listeners, stack)
+            await self._start_control(listeners, stack)
             self._start_inbound(listeners, stack, self._pipeline(outside, tokens))
             self.metrics.loaded()
             self.state = "ready"
@@ -180,6 +202,15 @@ class App:
         stack.push_async_callback(admin.stop)
         self.admin_address = listeners.admin[0].address
 
+    async def _start_control(self, listeners: Listeners, stack: AsyncExitStack) -> None:
+        if not listeners.control:
+            return
+        doors = doors_of(self._settings, lambda: self._generation)
+        control = ControlServer(ENDPOINTS, ThisProcess(self), doors)
+        await control.start(*(listener.sock for listener in listeners.control))
+        stack.push_async_callback(control.stop)
+        self.control_address = listeners.control[0].address
+
     async def _page(self) -> tuple[bytes, str]:
         return self.metrics.render()
 
@@ -218,11 +249,30 @@ class App:
             await server.close()  # also when a second signal does not wait: what is cut off is told why
 
 
+class ThisProcess:
+    """The `Controlled` of a process that serves alone."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    def quit(self) -> None:
+        self._app.quit()
+
+    async def ask(self, word: str, value: Any = None, *, one: bool = False) -> list[Any]:  # noqa: ARG002 - there is one
+        return [await self._app.answers[word](value)]
+
+
+def doors_of(settings: Settings, generation: Callable[[], Generation]) -> Doors:
+    """A loopback port answers to this machine's names; another one to its own name too, for who shows the token."""
+    own = {settings.control.host} if isinstance(settings.control, TcpListen) else set()
+    return Doors(frozenset((*settings.allowed_hosts, *own)), lambda: generation().control_token)
+
+
 def prepare_process() -> None:
     """What a process that holds keys and connections wants of its system. SIGHUP is kept for reloads to come: until
     then it must not end what is in flight.
     """
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    no_dumps()
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
@@ -297,8 +347,10 @@ def event_loop() -> Callable[[], asyncio.AbstractEventLoop]:
 async def run(app: App) -> int:
     """Serve until a signal comes. Exit code 0 after SIGTERM, 130 after Ctrl-C."""
     async with until_signalled() as stop, app.running():
+        app.quit = stop.ask
         settle_process()
-        app.logger.info("ready", listen=app.addresses, admin=app.admin_address or "off", version=__version__)
+        control = {"control": app.control_address} if app.control_address else {}
+        app.logger.info("ready", listen=app.addresses, admin=app.admin_address or "off", **control, version=__version__)
         await stop.wait()
         app.logger.info("stopping")
     return stop.exit_code

@@ -1,13 +1,15 @@
 """A worker as its supervisor sees it: whether it lives, what it told last, and when it is to be started again."""
 
 import asyncio
+import itertools
+import json
 import os
 import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from socket import socket
-from typing import Final
+from typing import Any, Final
 
 from proxy.line import Line
 from proxy.telemetry.merge import from_json, lasting, merge
@@ -41,6 +43,8 @@ class Member:
         self._told: Numbers = {}
         self._lasting: Numbers = {}
         self._answer: asyncio.Future[None] | None = None
+        self._questions: dict[int, asyncio.Future[list[Any]]] = {}
+        self._count = itertools.count()
 
     @property
     def numbers(self) -> Numbers:
@@ -67,9 +71,9 @@ class Member:
         self._born = time.monotonic()
         self._bury()
 
-    def say(self, word: str) -> None:
+    def say(self, word: str, text: str = "") -> None:
         if self._line is not None:
-            self._line.say(word)
+            self._line.say(word, text)
 
     async def ask(self) -> None:
         """Returns when it has told its numbers, or has ended."""
@@ -80,13 +84,34 @@ class Member:
             self.say("numbers")
         await asyncio.shield(self._answer)
 
+    async def inquire(self, word: str, value: Any) -> list[Any]:
+        """What it answers; nothing if it is not ready, or ends before."""
+        if not self.ready:
+            return []
+        number, answer = next(self._count), asyncio.get_running_loop().create_future()
+        self._questions[number] = answer
+        self.say("ask", json.dumps([number, word, value]))
+        try:
+            return list(await answer)
+        finally:
+            self._questions.pop(number, None)
+
     def _hear(self, word: str, text: str) -> None:
         if word == "ready":
             self.ready = True
             self._changed()
             return
+        if word == "answer":
+            number, value = json.loads(text)
+            self._settle(number, [value])
+            return
         self._told = from_json(text)
         self._answered()
+
+    def _settle(self, number: int, answers: list[Any]) -> None:
+        question = self._questions.get(number)
+        if question and not question.done():
+            question.set_result(answers)
 
     def _answered(self) -> None:
         if self._answer is not None:
@@ -102,6 +127,8 @@ class Member:
         self._lasting, self._told = lasting(self.numbers), {}
         self.pid, self.ready, self._line = None, False, None
         self._answered()
+        for number in tuple(self._questions):
+            self._settle(number, [])
         self._changed()
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from typing import Final, TypeVar
 
-from proxy.addresses import BaseUrl, Listen, is_loopback, parse_listen
+from proxy.addresses import BaseUrl, Listen, TcpListen, is_loopback, parse_listen
 from proxy.source import Mapping, Node, Path, Report, Scalar, Sequence
 
 T = TypeVar("T")
@@ -21,6 +21,7 @@ def cross_check(root: Node, report: Report) -> None:
     if not isinstance(root, Mapping):
         return
     _addresses(root, report)
+    _control(root, report)
     written = root.get("routes")
     members = written.members if isinstance(written, Mapping) else ()
     routes = [(name, route) for name, route in members if isinstance(route, Mapping)]
@@ -42,17 +43,26 @@ def _addresses(root: Mapping, report: Report) -> None:
         listen = _parsed(parse_listen, node)
         clash = next((other for other in taken if listen and listen.clashes(other)), None)
         if clash:
-            report.add(node, path, f"{clash} is taken: every entry of listen, and admin, needs an address of its own")
+            report.add(node, path, f"{clash} is taken: every listen, admin and control needs an address of its own")
         taken += [listen] if listen else []
 
 
 def _written(root: Mapping) -> Iterator[tuple[Path, Node]]:
-    for key in DEFAULT_ADDRESSES:
+    for key in (*DEFAULT_ADDRESSES, "control"):
         node = root.get(key)
         if isinstance(node, Sequence):
             yield from (((key, str(index)), item) for index, item in enumerate(node.items))
         elif node:
             yield (key,), node
+
+
+def _control(root: Mapping, report: Report) -> None:
+    """Whoever reaches it can end Paraf: from other machines only with a secret."""
+    node = root.get("control")
+    listen = _parsed(parse_listen, node)
+    if node and isinstance(listen, TcpListen) and not listen.loopback and root.get("control_token") is None:
+        words = "other machines can reach this: set control_token, or use unix:/PATH or a loopback address"
+        report.add(node, ("control",), words)
 
 
 def _hosts_to_call(routes: Routes, report: Report) -> None:

@@ -7,7 +7,7 @@ of the last look at it, right before the token call goes out, and of the store, 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, Protocol
 
@@ -162,6 +162,7 @@ class Errand:
 
     async def _fetched(self, lease: Lease, token: Token) -> Token | Unsaved:
         self.means.watch.fetched(self.account, "ok", token)
+        token = replace(token, holder=self.means.owner)
         try:
             return await self.means.store.put(self.account, token, lease)
         except StoreFault:

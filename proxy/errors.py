@@ -42,6 +42,7 @@ KINDS: Final = {
         Kind("store_unavailable", 503, "The store of tokens cannot be reached"),
         Kind("shutting_down", 503, "Paraf is shutting down"),
         Kind("upstream_timeout", 504, "The provider did not answer in time"),
+        Kind("loop", 508, "The upstream leads back to Paraf"),
     )
 }
 

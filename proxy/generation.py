@@ -7,7 +7,7 @@ route is reported at once.
 import os
 import re
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
@@ -21,8 +21,10 @@ from proxy.catalogue import Catalogue
 from proxy.deadline import Deadline
 from proxy.errors import ConfigError, Finding
 from proxy.gate import Gate
+from proxy.ids import external_ids
 from proxy.keyring import Keyring, spki_fingerprint
 from proxy.model import Account, Secret
+from proxy.outbound.outlet import Outlet
 from proxy.outbound.transport import Patience
 from proxy.references import client_id
 from proxy.routes import Route, RouteTable
@@ -40,7 +42,7 @@ from proxy.signing.soundness import Fault
 from proxy.source import Path
 from proxy.storeforms import MEMORY
 from proxy.storekeys import AccessReader, StoreAccess, own_secret
-from proxy.upstreams import bases, hosts
+from proxy.upstreams import bases, hosts, strays
 
 MIN_GAP: Final = 1.0
 MIN_GAP_EXCLUSIVE: Final = 5.0
@@ -60,6 +62,8 @@ class Lane:
     profile: Profile
     binding: Binding = field(repr=False)
     signer: Signer = field(repr=False)
+    new_id: Callable[[int], str] | None
+    """Makes the external id of a call at a time (epoch milliseconds), where the provider wants one."""
     refusals: Refusals
     account: Account
     exchange: Exchange | None = field(repr=False)
@@ -69,7 +73,7 @@ class Lane:
     deadline: Deadline
     """Of the whole way to the head of the answer."""
     patience: Patience
-    tls_ca: str | None
+    outlet: Outlet
     standin: BaseUrl | None
     """The base of the token call, if a stand-in answers there."""
 
@@ -82,6 +86,7 @@ class Generation:
     findings: tuple[Finding, ...]
     """Warnings."""
     store: StoreAccess
+    control_token: Secret | None
     own_secrets: Mapping[tuple[str, ...], Secret] = field(repr=False)
     """By identity of the account."""
     number: int = 1
@@ -122,20 +127,22 @@ class _Builder:
         lanes = {}
         for route in self._settings.routes:
             profile = profiles[route.name]
+            for fault in strays(route, profiles):
+                self._find(route, fault.path, fault.words)
             lane = self._lane(route, profile, chosen_by[route.name]) if profile else None
             if lane:
                 lanes[route.name] = lane
-        store = self._store()
+        store, control_token = self._access()
         if any(finding.severity == "error" for finding in self._findings):
             raise ConfigError(sorted(self._findings))
         table = RouteTable((lane.route for lane in lanes.values()), self._settings.allowed_hosts)
-        return Generation(table, lanes, tuple(sorted(self._findings)), store, self._own_secrets)
+        return Generation(table, lanes, tuple(sorted(self._findings)), store, control_token, self._own_secrets)
 
-    def _store(self) -> StoreAccess:
+    def _access(self) -> tuple[StoreAccess, Secret | None]:
         reader = AccessReader(self._settings, self._keyring, self._environ, self._folder)
-        store = reader.read()
+        access = reader.read(), reader.control_token()
         self._findings += reader.findings
-        return store
+        return access
 
     def _find(self, route: RouteSettings, path: Path, message: str, *, key: bool = False) -> None:
         self._findings.append(self._settings.source.finding(("routes", route.name, *path), message, key=key))
@@ -174,7 +181,7 @@ class _Builder:
         tls_ca = self._tls_ca(route)
         if places is None or credentials is None or faults:
             return None
-        binding = bind(profile, switches, credentials.filled(profile))
+        binding, wanted = bind(profile, switches, credentials.filled(profile)), switches["external_id"]
         exchange = Exchange(binding, profile.token, places.token) if profile.token and _wants_token(binding) else None
         account = self._account(route, profile, exchange, credentials)
         self._own_secrets.setdefault(account.identity, own_secret(credentials.texts, credentials.keys))
@@ -184,6 +191,7 @@ class _Builder:
             profile=profile,
             binding=binding,
             signer=Signer(binding, places.api),
+            new_id=wanted and external_ids(wanted.format, length=wanted.length, prefix=wanted.prefix),
             refusals=Refusals(profile),
             account=account,
             exchange=exchange,
@@ -192,7 +200,7 @@ class _Builder:
             breaker=Breaker(route.circuit),
             deadline=Deadline(route.timeouts.total),
             patience=Patience(route.timeouts.connect, route.timeouts.first_byte, route.timeouts.idle),
-            tls_ca=tls_ca,
+            outlet=Outlet(tls_ca, route.allow_private),
             standin=places.token if route.token_standin else None,
         )
 

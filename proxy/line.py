@@ -1,7 +1,7 @@
 """What supervisor and worker say to each other, over a socket pair: a word, and for some words a text behind it.
 
-The supervisor says `numbers`, `stop`, `hurry`; the worker says `ready` and `numbers JSON`. Whoever is gone is
-heard to be: the line ends.
+The supervisor says `numbers`, `stop`, `hurry` and `ask [ID, WORD, VALUE]`; the worker says `ready`, `numbers JSON` and
+`answer [ID, VALUE]`. Whoever is gone is heard to be: the line ends.
 """
 
 import asyncio

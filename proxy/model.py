@@ -1,12 +1,14 @@
 """The nouns that flow through Paraf: frozen, and right from birth.
 
+What is made for each request is a NamedTuple: a frozen dataclass is four times as dear to make (measured).
+
 `InboundRequest` → `Route` → `Token` → `SignedRequest` → `UpstreamResponse`. Servers and clients stand behind
 the Protocols here, so that the pipeline knows neither.
 """
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import Any, Final, NoReturn, Protocol
+from typing import Any, Final, NamedTuple, NoReturn, Protocol
 
 from proxy.errors import Sent
 
@@ -47,8 +49,16 @@ class Secret:
     def __bool__(self) -> bool:
         return bool(self._value)
 
+    def __copy__(self) -> "Secret":
+        return self
+
+    def __deepcopy__(self, _: object) -> "Secret":
+        return self
+
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Secret is not pickled")
+
+    __getstate__ = __reduce__
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +100,13 @@ class Token:
     value: Secret
     expires_at_ms: int
     deadline: float
+    fetched_at_ms: int = field(default=0, compare=False)
+    """Wall clock; 0 when it is not known."""
+    holder: str = field(default="", compare=False)
+    """The process that fetched it, for people."""
 
 
-@dataclass(frozen=True, slots=True)
-class SignedRequest:
+class SignedRequest(NamedTuple):
     """What leaves, byte for byte. Only `proxy.signing` makes one; `proxy.outbound` sends nothing else.
 
     `url` is absolute and already encoded; `headers` hold every header but Host and Content-Length,
@@ -102,8 +115,11 @@ class SignedRequest:
 
     method: str
     url: str
-    headers: Headers = field(repr=False)
-    body: bytes = field(repr=False)
+    headers: Headers
+    body: bytes
+
+    def __repr__(self) -> str:
+        return f"SignedRequest({self.method}, {self.url!r})"
 
 
 class Clock(Protocol):

@@ -20,7 +20,6 @@ from proxy.errors import ProxyError
 from proxy.gate import RETRY_AFTER
 from proxy.generation import Lane
 from proxy.headers import value_of
-from proxy.ids import external_id
 from proxy.model import Attempt, Clock, Headers, InboundRequest, Token, UpstreamResponse
 from proxy.outbound.held import CopiedResponse, Ending, FollowedResponse, HeldResponse
 from proxy.outbound.transport import Transport
@@ -195,11 +194,10 @@ class Pipeline:
 
     def _external_id(self, passage: Passage) -> str | None:
         """The caller's own, or one made here, which the caller is told of."""
-        wanted = passage.lane.signer.external_id
-        if wanted is None or passage.call.external_id is not None:
-            return passage.call.external_id
-        made = external_id(wanted.format, length=wanted.length, prefix=wanted.prefix, now_ms=self.clock.now_ms())
-        passage.story.external_id = made
+        lane, call = passage.lane, passage.call
+        if lane.new_id is None or call.external_id is not None:
+            return call.external_id
+        passage.story.external_id = made = lane.new_id(self.clock.now_ms())
         return made
 
     async def _send(

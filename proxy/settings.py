@@ -136,11 +136,14 @@ class RouteSettings:
     allow_small_keys: bool
     tls_ca: Reference | None
     token_standin: bool
+    allow_private: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """A whole file. `admin` is None when it is off; `profiles` are folders as written; `store_key`: newest first."""
+    """A whole file. `admin` and `control` are None when they are off; `profiles` are folders as written;
+    `store_key`: newest first.
+    """
 
     listen: tuple[Listen, ...]
     admin: Listen | None
@@ -155,10 +158,12 @@ class Settings:
     store: StoreForm = MEMORY
     store_key: tuple[Reference, ...] = ()
     workers: int = 1
+    control: Listen | None = None
+    control_token: Reference | None = None
 
 
-LATER: Final = frozenset("control control_token trace ca".split())
-LATER_IN_ROUTE: Final = frozenset("mode intercept caller_token refusals allow_private egress_proxy pool".split())
+LATER: Final = frozenset("trace ca".split())
+LATER_IN_ROUTE: Final = frozenset("mode intercept caller_token refusals egress_proxy pool".split())
 LATER_IN_TLS: Final = frozenset("client_cert client_key sni min_version".split())
 """Keys of the contract that come in later versions. They are no part of the schema."""
 
@@ -256,6 +261,7 @@ def _route(secret: ReferenceShape) -> Record:
                 OrOff(CIRCUIT, Circuit(faults=math.inf)), "when a failing provider is left alone", Circuit()
             ),
             "allow_small_keys": Key(Flag(), "take RSA keys of fewer than 2048 bit", default=False),
+            "allow_private": Key(Flag(), "the upstream's name may lead to an address of this network", default=False),
             "token_standin": Key(Flag(), "answer the provider's token endpoint here, for SDKs", default=False),
             "tls": Key(
                 Record({"ca": Key(CA, "PEM file of authorities to trust instead of the system's")}, later=LATER_IN_TLS),
@@ -281,6 +287,13 @@ def _file(secret: ReferenceShape) -> Record:
                 Parsed(parse_admin, "HOST:PORT, unix:/PATH or off"),
                 "probes and metrics",
                 parse_listen(DEFAULT_ADDRESSES["admin"]),
+            ),
+            "control": Key(
+                Parsed(parse_listen, "unix:/PATH, or a loopback address such as 127.0.0.1:9465"),
+                "reload, quit, tokens: for operators; another address than loopback needs control_token",
+            ),
+            "control_token": Key(
+                replace(secret, passphrase=None), "what a caller of control must show: Authorization: Bearer"
             ),
             "store": Key(_store(secret), "where tokens are kept", MEMORY),
             "store_key": Key(

@@ -1,4 +1,4 @@
-"""The secrets of the store of tokens: what its records are encrypted with, and Redis' login."""
+"""The secrets of Paraf's own doors: what the store's records are encrypted with, Redis' login, and control's."""
 
 import base64
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +20,8 @@ from proxy.storeforms import RedisForm, RedisLogin
 
 T = TypeVar("T")
 LEAST: Final = 16
-"""Characters of a store_key. It is not stretched as a password would be: a word could be guessed from one record."""
+"""Characters of a store_key or control_token. A key is not stretched as a password would be: a word could be guessed
+from one record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +59,17 @@ class AccessReader:
         several = len(self._settings.store_key) > 1
         for index, reference in enumerate(self._settings.store_key):
             path = ("store_key", str(index)) if several else ("store_key",)
-            if secret := self._secret(reference, path):
-                if len(secret.reveal()) < LEAST:
-                    words = f"has fewer than {LEAST} characters: make one with `openssl rand -base64 32`"
-                    self._find(path, words)
+            if secret := self._long(reference, path):
                 yield secret
+
+    def control_token(self) -> Secret | None:
+        return self._long(self._settings.control_token, ("control_token",))
+
+    def _long(self, reference: Reference | None, path: Path) -> Secret | None:
+        secret = self._secret(reference, path)
+        if secret and len(secret.reveal()) < LEAST:
+            self._find(path, f"has fewer than {LEAST} characters: make one with `openssl rand -base64 32`")
+        return secret
 
     def _login(self, form: object) -> RedisLogin:
         if not isinstance(form, RedisForm):

@@ -17,13 +17,15 @@ from socket import socket, socketpair
 from typing import Any, Final, TextIO
 
 from proxy import __version__
-from proxy.app import metrics_of
+from proxy.app import doors_of, metrics_of
 from proxy.clock import SystemClock
 from proxy.crew import Member
 from proxy.errors import StartError
 from proxy.generation import Generation
 from proxy.inbound.admin import AdminServer, State
+from proxy.inbound.control import ControlServer
 from proxy.inbound.listeners import Listeners
+from proxy.inbound.operations import ENDPOINTS
 from proxy.inbound.turns import Turns
 from proxy.settings import Settings
 from proxy.telemetry.logs import configure, silence_aiohttp
@@ -37,6 +39,8 @@ SCRAPE: Final = 0.5
 """Seconds in which workers tell their numbers; of one that does not, the last ones known stand."""
 PULSE: Final = 1.0
 """Seconds between two looks at the numbers: what a crash can take out of the counters."""
+ANSWER: Final = 60.0
+"""Seconds in which a worker answers a question: a token call may take `timeouts.token`."""
 SPARE: Final = 5.0
 """Seconds beyond the drain, until a worker that has not ended is hurried, and then killed."""
 
@@ -77,13 +81,13 @@ class Supervisor:
         Workers are forked while the loop stands still, so that none of its callbacks is half done in a child.
         """
         with asyncio.Runner() as runner:
-            admin = runner.run(self._open())
+            servers = runner.run(self._open())
             try:
                 while due := runner.run(self._due()):
                     for member in due:
                         self._man(member, runner)
             finally:
-                runner.run(self._close(admin))
+                runner.run(self._close(servers))
         if self._signal is None:
             raise StartError(f"a worker ended {FALSE_STARTS} times before it was ready")
         return 1 if self._killed else 128 + signal.SIGINT if self._signal == signal.SIGINT else 0
@@ -96,17 +100,34 @@ class Supervisor:
         enough = any if self._was_ready else all
         return "ready" if enough(member.ready for member in self._crew) else "starting"
 
-    async def _open(self) -> AdminServer:
+    def quit(self) -> None:
+        self._signal = self._signal or signal.SIGTERM
+        self._changed.set()
+
+    async def ask(self, word: str, value: Any = None, *, one: bool = False) -> list[Any]:
+        """As `Controlled`: of every worker that is ready, or of the first that answers."""
+        if not one:
+            told = await asyncio.gather(*(_in_time(member.inquire(word, value)) for member in self._crew))
+            return [answer for answers in told for answer in answers]
+        for member in self._crew:
+            if answers := await _in_time(member.inquire(word, value)):
+                return answers
+        return []
+
+    async def _open(self) -> list[AdminServer | ControlServer]:
         silence_aiohttp(self.logger)
         for number in _SIGNALS:
             asyncio.get_running_loop().add_signal_handler(number, self._signalled, number)
         self._start(self._pulse())
         admin = AdminServer(self._page, lambda: self.state)
         await admin.start(*(listener.sock for listener in self._listeners.admin))
-        return admin
+        control = ControlServer(ENDPOINTS, self, doors_of(self._settings, lambda: self._generation))
+        await control.start(*(listener.sock for listener in self._listeners.control))
+        return [admin, control]
 
-    async def _close(self, admin: AdminServer) -> None:
-        await admin.stop()
+    async def _close(self, servers: list[AdminServer | ControlServer]) -> None:
+        for server in servers:
+            await server.stop()
         for number in _SIGNALS:
             asyncio.get_running_loop().remove_signal_handler(number)
 
@@ -135,11 +156,7 @@ class Supervisor:
     def _announce(self) -> None:
         if not self._was_ready and self.state == "ready":
             self._was_ready = True
-            callers, admins = (
-                [each.address for each in side] for side in (self._listeners.callers, self._listeners.admin)
-            )
-            admin = admins[0] if admins else "off"
-            self.logger.info("ready", listen=callers, admin=admin, version=__version__, workers=len(self._crew))
+            self.logger.info("ready", **self._listeners.told, version=__version__, workers=len(self._crew))
 
     def _fails(self) -> bool:
         return not self._was_ready and any(member.false_starts >= FALSE_STARTS for member in self._crew)
@@ -234,6 +251,13 @@ class Supervisor:
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+async def _in_time(answers: Awaitable[list[Any]]) -> list[Any]:
+    try:
+        return await asyncio.wait_for(answers, ANSWER)
+    except TimeoutError:
+        return []
 
 
 async def _within(seconds: float, *awaited: Awaitable[Any], until: str = asyncio.FIRST_COMPLETED) -> None:

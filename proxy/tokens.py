@@ -14,6 +14,7 @@ from proxy.errors import ProxyError, StoreFault
 from proxy.failures import STORE_PAUSE, Failure, late
 from proxy.model import Account, Clock, Token
 from proxy.stores import TokenStore
+from proxy.stores.record import mark
 
 
 class Tokens:
@@ -36,6 +37,27 @@ class Tokens:
         """Another token than the one the provider refused, or None when no other can be had."""
         return await self._keeper(account).replace(refused)
 
+    async def kept(self, account: Account) -> Token | None:
+        """What the store has, for people to see. Raises StoreFault."""
+        return await self._means.store.get(account)
+
+    async def refresh(self, account: Account) -> Token:
+        """Another token than the kept one, though that still serves. Raises ProxyError or StoreFault."""
+        return await self._keeper(account).refresh(await self.kept(account))
+
+    async def purge(self, account: Account) -> bool:
+        """Forget the kept token, if there is one; the next request fetches. Raises StoreFault."""
+        kept = await self.kept(account)
+        if kept is not None:
+            await self._means.store.drop(account, kept, refused=False)
+        self.look_again(account, known=None)
+        return kept is not None
+
+    def look_again(self, account: Account, *, known: str | None) -> None:
+        """Ask the store for the next request, unless the token in use has the fingerprint `known`."""
+        if account.identity in self._keepers:
+            self._keepers[account.identity].look_again(known)
+
     async def close(self) -> None:
         """Give up every token call under way; who waits for one gets `shutting_down`."""
         await asyncio.gather(*(keeper.close() for keeper in self._keepers.values()))
@@ -45,6 +67,11 @@ class Tokens:
         if keeper is None:
             keeper = self._keepers[account.identity] = _Keeper(account, self._means)
         return keeper
+
+
+def fingerprint(token: Token) -> str:
+    """Tells tokens apart for people; nobody can come from it to the token."""
+    return mark(token)[:16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +128,15 @@ class _Keeper:
         except ProxyError:
             return None
         return brought if brought.value != refused.value else None
+
+    async def refresh(self, kept: Token | None) -> Token:
+        if kept is not None and (self._life is None or self._life.token.value != kept.value):
+            self._adopted(kept)
+        return await self._obtain()
+
+    def look_again(self, known: str | None) -> None:
+        if self._life and fingerprint(self._life.token) != known:
+            self._life = None
 
     async def close(self) -> None:
         tasks = {task for task in (self._errand, self._saving) if task}

@@ -49,6 +49,24 @@ def _foreign(route: RouteSettings, profile: Profile) -> Iterator[Fault]:
             yield Fault((key,), f"is the host of {name}, but the route says environment: {route.environment}")
 
 
+def strays(route: RouteSettings, profiles: Mapping[str, Profile | None]) -> Iterator[Fault]:
+    """Overrides that lead one provider's credentials to a host of another that is configured too."""
+    mine = profiles[route.name]
+    if mine is None or route.environment not in mine.environments:
+        return
+    own = {host for each in mine.environments.values() for host in _hosts_of(each)}
+    theirs = {
+        host: profile.name
+        for profile in profiles.values()
+        if profile and profile is not mine
+        for each in profile.environments.values()
+        for host in _hosts_of(each)
+    }
+    for key, base in (("upstream", route.upstream), ("token_upstream", route.token_upstream)):
+        if base and base.host in theirs and base.host not in own:
+            yield Fault((key,), f"is the host of {theirs[base.host]}, but the route's provider is {route.provider}")
+
+
 def hosts(routes: Iterable[RouteSettings], profiles: Mapping[str, Profile | None]) -> dict[str, frozenset[str]]:
     """By route: what each writes; else its environment's own hosts, unless several would get the same one."""
     routes = tuple(routes)

@@ -1,16 +1,17 @@
 """A worker: one of several processes that serve the same sockets, from its fork to its end."""
 
 import asyncio
+import json
 import os
 import resource
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from socket import socket
-from typing import Final
+from typing import Any, Final
 
 from proxy.app import App, Stop, event_loop, settle_process
 from proxy.generation import Generation
@@ -103,15 +104,33 @@ async def _obeying(app: App, listeners: Listeners, line: Line) -> AsyncIterator[
 
 
 async def _obey(app: App, listeners: Listeners, line: Line, stop: Stop) -> None:
-    words = {
-        "numbers": lambda: line.say("numbers", to_json(app.metrics.numbers())),
-        "stop": stop.ask,
-        "hurry": stop.hurry,
+    words: dict[str, Callable[[str], None]] = {
+        "numbers": lambda _: line.say("numbers", to_json(app.metrics.numbers())),
+        "stop": lambda _: stop.ask(),
+        "hurry": lambda _: stop.hurry(),
+        "ask": _Answering(app, line).begin,
     }
-    async for word, _ in line.heard():
-        words[word]()
+    async for word, text in line.heard():
+        words[word](text)
     listeners.turn_away()  # the supervisor was killed, and nobody will serve after us
     stop.ask()
+
+
+class _Answering:
+    """The supervisor's questions, each answered when it can be: a token call must not hold up the numbers."""
+
+    def __init__(self, app: App, line: Line) -> None:
+        self._app = app
+        self._line = line
+        self._under_way: set[asyncio.Task[None]] = set()
+
+    def begin(self, text: str) -> None:
+        task = asyncio.create_task(self._answer(*json.loads(text)))
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+
+    async def _answer(self, number: int, word: str, value: Any) -> None:
+        self._line.say("answer", json.dumps([number, await self._app.answers[word](value)]))
 
 
 def enter(post: Post) -> None:

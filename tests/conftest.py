@@ -1,16 +1,31 @@
 """Puts this folder on the path, so that tests share their tools by plain import."""
 
+import asyncio
 import os
 import sys
 from importlib import import_module
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
+
+
+@pytest.fixture
+async def named(monkeypatch):
+    """`named(api_example=["127.0.0.1"])`: what names lead to, in the loop of the test."""
+    from names import Names  # noqa: PLC0415 -- this folder is on the path by now
+
+    def install(**known):
+        names = Names(**known)
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", names)
+        return names
+
+    return install
 
 
 def pytest_asyncio_loop_factories(config, item):

@@ -72,6 +72,7 @@ class RawPeer:
     greeting: bytes = b""
     """Said at once on every new connection, before any request."""
     tls: ssl.SSLContext | None = None
+    host: str = "127.0.0.1"
     reads_bodies: bool = True
     """If not, the script is called at the end of a head, and what follows stays unread."""
     requests: list[Request] = field(default_factory=list)
@@ -87,7 +88,7 @@ class RawPeer:
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _Connection(self), "127.0.0.1", 0, ssl=self.tls, backlog=1024)
+        self._server = await loop.create_server(lambda: _Connection(self), self.host, 0, ssl=self.tls, backlog=1024)
         return self
 
     async def __aexit__(self, kind: object, *_: object) -> None:

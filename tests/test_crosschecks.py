@@ -50,12 +50,22 @@ def test_plain_http_to_another_machine_is_a_warning() -> None:
 
 
 def test_every_listener_needs_an_address_of_its_own() -> None:
-    words = "is taken: every entry of listen, and admin, needs an address of its own"
+    words = "is taken: every listen, admin and control needs an address of its own"
     assert found("listen: 127.0.0.1:80\nadmin: 0.0.0.0:80\n") == [f"2:8 admin: 127.0.0.1:80 {words}"]
     assert found("listen: 127.0.0.1:9464\n") == [f"1:9 listen: 127.0.0.1:9464 {words}"]
     assert found("admin: localhost:8080\n") == [f"1:8 admin: 127.0.0.1:8080 {words}"]
     assert found("listen: [unix:/a, '[::1]:1', unix:/a]\n") == [f"1:30 listen.2: unix:/a {words}"]
+    assert found("control: 127.0.0.1:9464\n") == [f"1:10 control: 127.0.0.1:9464 {words}"]
     assert found("listen: 127.0.0.1:9464\nadmin: off\n") == []
+
+
+def test_control_for_other_machines_needs_a_token() -> None:
+    words = "other machines can reach this: set control_token, or use unix:/PATH or a loopback address"
+    for address in ("0.0.0.0:1", "'[::]:1'", "10.0.0.1:1", "paraf.test:1"):
+        assert found(f"version: 1\ncontrol: {address}\n") == [f"2:10 control: {words}"]
+        assert found(f"control: {address}\ncontrol_token: {{env: X}}\n") == []
+    for address in ("127.0.0.1:1", "'[::1]:1'", "localhost:1", "unix:/run/c"):
+        assert found(f"control: {address}\n") == []
 
 
 def test_what_cannot_be_read_is_passed_over() -> None:

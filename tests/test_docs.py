@@ -20,6 +20,7 @@ from proxy.commands import COMMANDS, EXIT_CONFIG, EXIT_FAILURE, main, paraf
 from proxy.errors import KINDS, ProxyError
 from proxy.generation import build
 from proxy.inbound.admin import _PROBES
+from proxy.inbound.operations import ENDPOINTS
 from proxy.inbound.problem import problem
 from proxy.model import Attempt
 from proxy.settings import json_schema, read_settings, setting_paths
@@ -38,6 +39,7 @@ from proxy.telemetry.story import PHASES, Outcome, Story
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 LANGUAGE = ROOT / "config" / "README.md"
+OPERATION = ROOT / "config" / "operation.md"
 WATCHING = ROOT / "config" / "watching.md"
 RULES = ROOT / "deploy" / "prometheus" / "paraf.rules.yaml"
 PROFILES = Catalogue().names
@@ -90,6 +92,14 @@ def same(documented_names, known_names) -> None:
     """As sets, and no name twice."""
     listed = list(documented_names)
     assert sorted(listed) == sorted(set(known_names))
+
+
+# Operation
+
+
+def test_what_control_can_be_asked_is_documented():
+    paths = {f"{each.method} {each.path.replace('{account}', 'ACCOUNT')}" for each in ENDPOINTS}
+    same(documented(OPERATION, "Control/Request"), paths)
 
 
 # Commands

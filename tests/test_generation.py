@@ -529,7 +529,7 @@ def test_authorities_that_cannot_be_read(tmp_path, pem, words):
 def test_authorities(tmp_path):
     first, second = (trustme.CA(key_type=trustme.KeyType.ECDSA).cert_pem.bytes().decode() for _ in range(2))
     (tmp_path / "ca.pem").write_text(f"# Autorité de test\n{first}\n{second}# end\n")
-    kept = generation(tmp_path, written(doku=f"{DOKU}, tls: {{ca: {{file: ca.pem}}}}")).lanes["doku"].tls_ca
+    kept = generation(tmp_path, written(doku=f"{DOKU}, tls: {{ca: {{file: ca.pem}}}}")).lanes["doku"].outlet.ca
     assert ssl.create_default_context(cadata=kept).cert_store_stats()["x509_ca"] == 2
 
 

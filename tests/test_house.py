@@ -25,7 +25,7 @@ LAYERS = """
     app kube sandbox
     inbound
     pipeline
-    crew
+    crew answers
     fetch
     generation
     tokens
@@ -37,17 +37,18 @@ LAYERS = """
     routes headers
     settings
     storeforms
+    variables
     crosschecks references switches
     quantities
     addresses shape
     source
     model
-    errors clock line __init__
+    errors clock hardening line remembered __init__
 """
 """From the top down. A row imports from rows below it; two rooms of one row do not know each other."""
 
 PURE = """signing settings storeforms stores.record crosschecks references source shape quantities switches addresses
-    routes headers model errors inbound.ways inbound.problem kube.inject kube.sidecar""".split()
+    routes headers remembered model errors inbound.ways inbound.problem kube.inject kube.sidecar""".split()
 IMPURE = frozenset(
     """aiohttp asyncio http.client http.server importlib io logging multiprocessing os pathlib random secrets select
     shutil signal socket ssl structlog subprocess sys tempfile threading time urllib.request uuid""".split()
@@ -56,6 +57,7 @@ DEEDS = frozenset("open print input now utcnow today eval exec __import__".split
 """Calls that read a clock or touch the world without an import that tells."""
 
 MAY_IMPORT = {
+    "aiohappyeyeballs": "outbound.dial",
     "aiohttp": "inbound outbound.session outbound.pool sandbox.server app",
     "click": "commands",
     "cryptography": "signing.algorithms keyring keyforms storekeys stores.record generation sandbox commands",

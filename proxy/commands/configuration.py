@@ -11,6 +11,7 @@ import click
 from proxy.errors import ConfigError, Finding
 from proxy.generation import Generation, build
 from proxy.settings import Settings, read_settings
+from proxy.variables import VARIABLES
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ def load(
     text = text_of(file)
     settings, warnings = read_settings(text, file, environ=os.environ, allow_inline_secrets=allow_inline_secrets)
     settings = adjust(settings)
-    generation = build(settings, environ=os.environ, folder=Path(file).resolve().parent)
+    generation = build(settings, environ=VARIABLES, folder=Path(file).resolve().parent)
     return Loaded(settings, generation, tuple(sorted((*warnings, *generation.findings))))
 
 

@@ -2,6 +2,7 @@
 
 import ctypes
 import errno
+import ipaddress
 import os
 import socket
 import struct
@@ -21,6 +22,10 @@ from proxy.settings import Settings
 
 BACKLOG: Final = 1024
 """Callers that may wait to be accepted; the kernel cuts it to net.core.somaxconn."""
+
+_OWNER_AND_GROUP: Final = 0o117
+_OWNER_ALONE: Final = 0o177
+"""Masks for the modes of unix sockets."""
 
 _SO_ATTACH_FILTER: Final = 26
 _SYN_ALONE: Final = (
@@ -51,11 +56,26 @@ class Listener:
             return f"unix:{name}"
         return f"[{name[0]}]:{name[1]}" if self.sock.family == socket.AF_INET6 else f"{name[0]}:{name[1]}"
 
+    @property
+    def is_remote(self) -> bool:
+        """Can other machines reach it?"""
+        if self.sock.family == socket.AF_UNIX:
+            return False
+        return not ipaddress.ip_address(self.sock.getsockname()[0]).is_loopback
+
 
 @dataclass(frozen=True, slots=True)
 class Listeners:
     callers: tuple[Listener, ...]
     admin: tuple[Listener, ...]
+    control: tuple[Listener, ...] = ()
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """Their addresses, for a log line."""
+        control = {"control": self.control[0].address} if self.control else {}
+        admin = self.admin[0].address if self.admin else "off"
+        return {"listen": [each.address for each in self.callers], "admin": admin, **control}
 
     def turn_away(self) -> None:
         for listener in self.callers:
@@ -65,29 +85,39 @@ class Listeners:
 @contextmanager
 def bound(settings: Settings, environ: MutableMapping[str, str]) -> Iterator[Listeners]:
     """Every socket of the settings, listening. Handed-over sockets stand instead of `listen`, and one with the name
-    or the address of `admin` instead of that. Raises StartError.
+    or the address of `admin` or `control` instead of that. Raises StartError.
     """
     with ExitStack() as stack:
-        handed = [(name, stack.enter_context(closing(sock))) for name, sock in handed_over(environ)]
-        given = [(_is_admin(settings, name, sock), Listener(sock)) for name, sock in handed]
-        callers = [listener for admin, listener in given if not admin]
-        admins = [listener for admin, listener in given if admin]
-        if not callers:
-            callers = [each for listen in settings.listen for each in _bind(listen, stack)]
-        if not admins and settings.admin is not None:
-            admins = _bind(settings.admin, stack)
-        yield Listeners(tuple(callers), tuple(admins))
+        given: dict[str, list[Listener]] = {"listen": [], "admin": [], "control": []}
+        for name, sock in handed_over(environ):
+            listener = Listener(stack.enter_context(closing(sock)))
+            given[_purpose(settings, name, listener)].append(listener)
+        callers = given["listen"] or [each for listen in settings.listen for each in _bind(listen, stack)]
+        admins = given["admin"] or (_bind(settings.admin, stack) if settings.admin else [])
+        control = given["control"] or (_bind(settings.control, stack, mask=_OWNER_ALONE) if settings.control else [])
+        _refuse_open(control, settings)
+        yield Listeners(tuple(callers), tuple(admins), tuple(control))
 
 
-def _is_admin(settings: Settings, name: str, sock: socket.socket) -> bool:
-    return name == "admin" or (settings.admin is not None and Listener(sock).address == str(settings.admin))
+def _purpose(settings: Settings, name: str, listener: Listener) -> str:
+    """What a handed-over socket is for: by the name it was given, else by its address."""
+    for purpose, listen in (("admin", settings.admin), ("control", settings.control)):
+        if name == purpose or (listen is not None and listener.address == str(listen)):
+            return purpose
+    return "listen"
 
 
-def _bind(listen: Listen, stack: ExitStack) -> list[Listener]:
-    """A listener for every address of the name."""
+def _refuse_open(control: list[Listener], settings: Settings) -> None:
+    """What the configuration would be refused for can still be handed over."""
+    if settings.control_token is None and any(each.is_remote for each in control):
+        raise StartError("the socket handed over for control can be reached by other machines: set control_token")
+
+
+def _bind(listen: Listen, stack: ExitStack, *, mask: int = _OWNER_AND_GROUP) -> list[Listener]:
+    """A listener for every address of the name. `mask`: who may not connect to a unix socket."""
     try:
         if isinstance(listen, UnixListen):
-            return [stack.enter_context(_unix(listen.path))]
+            return [stack.enter_context(_unix(listen.path, mask))]
         return [_tcp(stack.enter_context(closing(socket.socket(family))), at) for family, at in _resolved(listen)]
     except OSError as error:
         raise StartError(f"cannot listen on {listen}: {error.strerror or 'no such address'}") from None
@@ -121,11 +151,11 @@ def _drop_syns(sock: socket.socket) -> None:
 
 
 @contextmanager
-def _unix(path: str) -> Iterator[Listener]:
-    """Owner and group may connect. Whoever holds the lock takes a socket over that nobody serves any more."""
+def _unix(path: str, mask: int) -> Iterator[Listener]:
+    """Whoever holds the lock takes a socket over that nobody serves any more."""
     with locked(path), closing(socket.socket(socket.AF_UNIX)) as sock:
         _clear(path)
-        before = os.umask(0o117)
+        before = os.umask(mask)
         try:
             sock.bind(path)
         finally:

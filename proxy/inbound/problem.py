@@ -31,6 +31,7 @@ PROXY_ERRORS: Final = {
     "store_unavailable": "proxy_internal_error",
     "shutting_down": "proxy_internal_response",
     "upstream_timeout": "http_response_timeout",
+    "loop": "proxy_loop_detected",
 }
 """Our code → the error type of RFC 9209 section 2.3 that comes nearest."""
 

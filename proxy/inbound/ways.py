@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 from proxy.addresses import is_loopback
 from proxy.errors import ProxyError
-from proxy.headers import names_of, places, value_of
+from proxy.headers import PLACES, names_of, value_of
 from proxy.model import Headers, InboundRequest
 from proxy.routes import Route, RouteTable, under_base
 
@@ -87,7 +87,7 @@ def _on_the_providers_terms(route: Route, target: str) -> Match:
 
 def _sent_host(headers: Headers) -> str:
     """RFC 9112 section 3.2: two of them are two readings of one request."""
-    sent = places(names_of(headers)).get("host", ())
+    sent = PLACES[names_of(headers)].get("host", ())
     if len(sent) > 1:
         raise ProxyError("bad_request", "the request has more than one Host")
     return headers[sent[0]][1] if sent else ""

@@ -3,50 +3,117 @@
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable
-from typing import Any, Final, Self, TypeVar
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, Self, TypeVar, cast
 from urllib.parse import urlsplit
 
+from aiohappyeyeballs import AddrInfoType, start_connection
+
+from proxy.errors import ProxyError
+from proxy.outbound.reach import Address, is_written_out, kind_of, leads_back
+
 Protocol = TypeVar("Protocol", bound=asyncio.BaseProtocol)
-Address = tuple[str, int]
 
 FRESH: Final = 10.0
 """Seconds that the addresses of a name are used again: a burst of connects asks once, a move is seen soon."""
+HEAD_START: Final = 0.25
+"""Seconds after which the next address is tried beside the one before (RFC 8305 section 5)."""
+
+_FAULTS: Final[tuple[tuple[type[Exception], str, str], ...]] = (
+    (ssl.SSLCertVerificationError, "upstream_tls", "the provider's certificate is not accepted"),
+    (ssl.SSLError, "upstream_tls", "the TLS handshake with the provider failed"),
+    (socket.gaierror, "upstream_unreachable", "the provider's name has no address"),
+    (UnicodeError, "upstream_unreachable", "the provider's name is not a host name"),
+    (TimeoutError, "upstream_timeout", "no connection to the provider in time"),
+    (OSError, "upstream_unreachable", "no connection to the provider"),
+)
+"""First match wins."""
+_LOOP: Final = "the upstream's address is where Paraf itself listens: a call would go round in circles"
+_INSIDE: Final = (
+    "the upstream's name leads to {} address, not to one of the public Internet: "
+    "if that is meant, the route must say allow_private: true"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Where connections may go. `listening`: our own sockets."""
+
+    allow_private: bool = True
+    listening: Collection[Address] = ()
+
+    def admitted(self, host: str, addresses: list[AddrInfoType]) -> list[AddrInfoType]:
+        """Those of a name's addresses that may be called. Raises ProxyError if none may, or one is our own."""
+        if any(leads_back(_place(each), self.listening) for each in addresses):
+            raise ProxyError("loop", _LOOP)
+        if self.allow_private or is_written_out(host):
+            return addresses
+        public = [each for each in addresses if kind_of(_place(each)[0]) is None]
+        if addresses and not public:
+            raise ProxyError("upstream_unreachable", _INSIDE.format(kind_of(_place(addresses[0])[0])))
+        return public
+
+
+def _place(info: AddrInfoType) -> Address:
+    return str(info[4][0]), int(info[4][1])
 
 
 class Dial:
     """Build it inside the running loop."""
 
-    def __init__(self, tls: ssl.SSLContext) -> None:
+    def __init__(self, tls: ssl.SSLContext, bounds: Bounds | None = None) -> None:
         self._tls = tls
+        self._bounds = bounds or Bounds()
         self._loop = asyncio.get_running_loop()
-        self._known: dict[Address, tuple[float, asyncio.Task[list[Address]]]] = {}
+        self._known: dict[Address, tuple[float, asyncio.Task[list[AddrInfoType]]]] = {}
 
     async def open(self, origin: str, protocol: Callable[[], Protocol], seconds: float) -> Protocol:
-        """A connection to the first address that takes it; none holds up the others for longer than its share.
-
-        Raises OSError (ssl.SSLError and socket.gaierror among them), TimeoutError or UnicodeError.
+        """A connection to the address that takes it first. What was looked at is what is connected to: a name is
+        resolved once, and every address is checked. Raises ProxyError, `sent: no`.
         """
-        deadline = self._loop.time() + seconds
+        try:
+            return await self._opened(origin, protocol, self._loop.time() + seconds)
+        except (OSError, UnicodeError) as fault:
+            code, words = next((code, words) for kind, code, words in _FAULTS if isinstance(fault, kind))
+            raise ProxyError(code, words) from None
+
+    async def _opened(self, origin: str, protocol: Callable[[], Protocol], deadline: float) -> Protocol:
         url = urlsplit(origin)
         host, tls = url.hostname or "", url.scheme == "https"
         port = url.port or (443 if tls else 80)
         async with asyncio.timeout_at(deadline):
-            addresses = await self._addresses(host, port)
+            addresses = self._bounds.admitted(host, await self._addresses(host, port))
         security: dict[str, Any] = {"ssl": self._tls, "server_hostname": host.rstrip(".")} if tls else {}
-        for left in range(len(addresses), 0, -1):
-            share = self._loop.time() + (deadline - self._loop.time()) / left
+        try:
+            return await self._first(addresses, partial(self._made, protocol, security), deadline)
+        except OSError:
+            self._known.pop((host, port), None)
+            raise
+
+    async def _first(
+        self, addresses: list[AddrInfoType], made: Callable[[socket.socket], Awaitable[Protocol]], deadline: float
+    ) -> Protocol:
+        """Addresses race for the TCP connection alone. One that accepts and then is silent leaves time for others."""
+        while True:
+            async with asyncio.timeout_at(deadline):
+                sock = await _raced(addresses)
+            addresses = _others(addresses, sock)
+            share = self._loop.time() + (deadline - self._loop.time()) / (len(addresses) + 1)
             try:
                 async with asyncio.timeout_at(share):
-                    _, made = await self._loop.create_connection(protocol, *addresses[-left], **security)
+                    return await made(sock)
             except ssl.SSLError:
                 raise
-            except OSError as fault:  # TimeoutError is one
-                failure = fault
-            else:
-                return made
-        self._known.pop((host, port), None)
-        raise failure
+            except OSError:  # TimeoutError is one
+                if not addresses:
+                    raise
+
+    async def _made(self, protocol: Callable[[], Protocol], security: dict[str, Any], sock: socket.socket) -> Protocol:
+        """The loop closes the socket if this fails."""
+        _, made = await self._loop.create_connection(protocol, sock=sock, **security)
+        return made
 
     def remember(self, transport: asyncio.BaseTransport) -> None:
         """A first answer has come on this connection: the next one need not begin from nothing."""
@@ -54,7 +121,7 @@ class Dial:
         if connection is not None and isinstance(self._tls, ResumingContext):
             self._tls.remember(connection)
 
-    async def _addresses(self, host: str, port: int) -> list[Address]:
+    async def _addresses(self, host: str, port: int) -> list[AddrInfoType]:
         known = self._known.get((host, port))
         if known is None or known[0] < self._loop.time():
             asked = self._loop.create_task(self._resolved(host, port))
@@ -67,9 +134,25 @@ class Dial:
             self._known.pop((host, port), None)
             raise
 
-    async def _resolved(self, host: str, port: int) -> list[Address]:
+    async def _resolved(self, host: str, port: int) -> list[AddrInfoType]:
         found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        return list(dict.fromkeys((str(address[0]), port) for *_, address in found))
+        return list({info[4][0]: cast("AddrInfoType", info) for info in found}.values())
+
+
+async def _raced(addresses: list[AddrInfoType]) -> socket.socket:
+    try:
+        return await start_connection(addresses, happy_eyeballs_delay=HEAD_START, interleave=1)
+    except RuntimeError:  # of uvloop, for a socket that is gone
+        raise ConnectionResetError from None
+
+
+def _others(addresses: list[AddrInfoType], sock: socket.socket) -> list[AddrInfoType]:
+    try:
+        peer = sock.getpeername()[:2]
+    except OSError:  # reset already
+        peer = None
+    others = [each for each in addresses if each[4][:2] != peer]
+    return others if len(others) < len(addresses) else addresses[1:]
 
 
 class ResumingContext(ssl.SSLContext):

@@ -13,6 +13,7 @@ import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 
+from proxy.outbound.dial import Dial
 from proxy.outbound.trust import Trust, half, promised
 
 if TYPE_CHECKING:
@@ -21,18 +22,30 @@ if TYPE_CHECKING:
     from aiohttp.client_reqrep import ConnectionKey
     from aiohttp.tracing import Trace
 
+FOREVER: Final = 3600.0
 _ENDED: Final = getattr(select, "POLLRDHUP", 0)
 """The other side has closed its direction. Where the system cannot say so, the loop finds out when it reads."""
 
 
-class CleanPool(aiohttp.TCPConnector):
-    """`keep`: the most seconds that an idle connection is used again after; 0 is never."""
+class CleanPool(aiohttp.BaseConnector):
+    """`keep`: the most seconds that an idle connection is used again after; 0 is never. `dial` makes them."""
 
-    def __init__(self, *, keep: float, **options: Any) -> None:
+    def __init__(self, *, dial: Dial, keep: float, **options: Any) -> None:
         super().__init__(keepalive_timeout=keep or None, force_close=not keep, **options)
+        self._dial = dial
         self._keep = keep
         self._trusts: dict[ConnectionKey, Trust] = {}
         self._factory = cast("partial[ResponseHandler]", partial(Wire, loop=self._loop))
+
+    async def _create_connection(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: "list[Trace]",
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 -- aiohttp's
+    ) -> ResponseHandler:
+        """Raises ProxyError, which passes through aiohttp as it is."""
+        del traces
+        return await self._dial.open(str(req.url.origin()), self._factory, timeout.connect or FOREVER)
 
     async def _get(self, key: "ConnectionKey", traces: "list[Trace]") -> Connection | None:
         while (connection := await super()._get(key, traces)) is not None:

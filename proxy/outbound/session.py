@@ -15,7 +15,7 @@ from yarl import URL
 
 from proxy.errors import ProxyError, StartError
 from proxy.model import Attempt, Headers, SignedRequest
-from proxy.outbound.dial import verified_tls
+from proxy.outbound.dial import Bounds, Dial, verified_tls
 from proxy.outbound.message import Message, written
 from proxy.outbound.pool import CleanPool, Wire
 from proxy.outbound.transport import Patience
@@ -28,15 +28,11 @@ _HEAD_LINES: Final = 128
 _CONTROLS: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 _FAULTS: Final[tuple[tuple[type[Exception], str, str], ...]] = (
-    (aiohttp.ClientConnectorCertificateError, "upstream_tls", "the provider's certificate is not accepted"),
-    (aiohttp.ClientConnectorSSLError, "upstream_tls", "the TLS handshake with the provider failed"),
-    (aiohttp.ClientConnectorDNSError, "upstream_unreachable", "the provider's name has no address"),
-    (UnicodeError, "upstream_unreachable", "the provider's name is not a host name"),
     (aiohttp.ConnectionTimeoutError, "upstream_timeout", "no connection to the provider in time"),
-    (aiohttp.ClientConnectorError, "upstream_unreachable", "no connection to the provider"),
     (TimeoutError, "upstream_timeout", "the provider's answer did not come in time"),
 )
-"""First match wins; the rest is `upstream_unreachable` before the first byte and `upstream_protocol` after it."""
+"""Beside those of `Dial`; first match wins. The rest is `upstream_unreachable` before the first byte and
+`upstream_protocol` after it."""
 
 
 def require_compiled_aiohttp() -> None:
@@ -56,15 +52,18 @@ class SessionTransport:
     never. A provider that keeps them shorter is learned from: see `proxy.outbound.trust`.
     """
 
-    def __init__(self, *, tls: ssl.SSLContext | None = None, connections: int = 1024, keep: float = 15.0) -> None:
+    def __init__(
+        self,
+        *,
+        tls: ssl.SSLContext | None = None,
+        bounds: Bounds | None = None,
+        connections: int = 1024,
+        keep: float = 15.0,
+    ) -> None:
         require_compiled_aiohttp()
         self._session = aiohttp.ClientSession(
             connector=CleanPool(
-                ssl=tls or verified_tls(),
-                limit=connections,
-                limit_per_host=0,
-                keep=keep,
-                resolver=aiohttp.ThreadedResolver(),
+                dial=Dial(tls or verified_tls(), bounds), limit=connections, limit_per_host=0, keep=keep
             ),
             request_class=_ExactRequest,
             response_class=_TimedResponse,
@@ -111,7 +110,7 @@ class _Sending:
         cast("_ExactRequest", request).sending = self
         try:
             return await handler(request)
-        except (aiohttp.ClientError, OSError, UnicodeError) as fault:
+        except (aiohttp.ClientError, OSError) as fault:
             raise _translated(fault, self.attempt) from None
 
 

@@ -1,29 +1,18 @@
 """The transport of signed calls: keep-alive connections of our own. ClientSession's objects cost half a request."""
 
 import asyncio
-import socket
 import ssl
 from collections import deque
-from typing import Final, NoReturn, cast
+from typing import cast
 
 from proxy.errors import ProxyError
 from proxy.model import Attempt, SignedRequest
 from proxy.outbound.answer import Answer
-from proxy.outbound.dial import Dial, verified_tls
+from proxy.outbound.dial import Bounds, Dial, verified_tls
 from proxy.outbound.line import READ, Line
 from proxy.outbound.message import written
 from proxy.outbound.transport import Patience
 from proxy.outbound.trust import Trust, half
-
-_FAULTS: Final[tuple[tuple[type[Exception], str, str], ...]] = (
-    (ssl.SSLCertVerificationError, "upstream_tls", "the provider's certificate is not accepted"),
-    (ssl.SSLError, "upstream_tls", "the TLS handshake with the provider failed"),
-    (socket.gaierror, "upstream_unreachable", "the provider's name has no address"),
-    (UnicodeError, "upstream_unreachable", "the provider's name is not a host name"),
-    (TimeoutError, "upstream_timeout", "no connection to the provider in time"),
-    (OSError, "upstream_unreachable", "no connection to the provider"),
-)
-"""Of opening a connection; first match wins."""
 
 
 class WireTransport:
@@ -35,10 +24,16 @@ class WireTransport:
     """
 
     def __init__(
-        self, *, tls: ssl.SSLContext | None = None, connections: int = 1024, keep: float = 15.0, age: float = 300.0
+        self,
+        *,
+        tls: ssl.SSLContext | None = None,
+        bounds: Bounds | None = None,
+        connections: int = 1024,
+        keep: float = 15.0,
+        age: float = 300.0,
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._dial = Dial(tls or verified_tls())
+        self._dial = Dial(tls or verified_tls(), bounds)
         self._buffer = memoryview(bytearray(READ))
         self._places = _Places(connections or 2**31)
         self._keep = keep
@@ -122,11 +117,8 @@ class WireTransport:
             await asyncio.sleep(0)  # what a server said together with the end of the handshake is read by then
             if not line.is_open or not line.is_silent() or self._closed:
                 line.end()
-                raise ConnectionResetError
-        except (OSError, UnicodeError) as fault:
-            self._places.leave()
-            _refuse(fault)
-        except asyncio.CancelledError:
+                raise ProxyError("upstream_unreachable", "no connection to the provider")  # noqa: TRY301  one way out
+        except BaseException:
             self._places.leave()
             raise
         return line
@@ -164,8 +156,3 @@ class _Places:
                 turn.set_result(None)
                 return
         self._free += 1
-
-
-def _refuse(fault: Exception) -> NoReturn:
-    code, words = next((code, words) for kind, code, words in _FAULTS if isinstance(fault, kind))
-    raise ProxyError(code, words) from None

@@ -84,8 +84,8 @@ class TokenStore(Protocol):
         """
         ...
 
-    async def drop(self, account: Account, token: Token) -> int:
-        """Forget this token, which the provider refused; another that is kept stays.
+    async def drop(self, account: Account, token: Token, *, refused: bool = True) -> int:
+        """Forget this token, which the provider refused, or an operator; another that is kept stays.
 
         Gives how many tokens in a row, with this one, were refused in the first half of their life; 0 when it was
         older, or not the kept one.

@@ -89,8 +89,8 @@ class FileStore:
     async def release(self, account: Account, lease: Lease, rest: float | None = None) -> bool:
         return await self._step(account, lambda slot, now: slot.release(lease, rest, now))
 
-    async def drop(self, account: Account, token: Token) -> int:
-        return await self._step(account, lambda slot, now: slot.drop(mark(token), now))
+    async def drop(self, account: Account, token: Token, *, refused: bool = True) -> int:
+        return await self._step(account, lambda slot, now: slot.drop(mark(token), now, refused=refused))
 
     async def close(self) -> None:
         """Nothing to end: no file stays open."""

@@ -39,8 +39,9 @@ class MemoryStore:
         self._slots[account.identity], held = self._slots[account.identity].release(lease, rest, self._now())
         return held
 
-    async def drop(self, account: Account, token: Token) -> int:
-        self._slots[account.identity], strikes = self._slots[account.identity].drop(mark(token), self._now())
+    async def drop(self, account: Account, token: Token, *, refused: bool = True) -> int:
+        slot, strikes = self._slots[account.identity].drop(mark(token), self._now(), refused=refused)
+        self._slots[account.identity] = slot
         return strikes
 
     async def close(self) -> None:

@@ -52,7 +52,8 @@ def client_hash(account: Account) -> str:
 
 def seal(account: Account, token: Token, key: Key, nonce: bytes, version: int = VERSION) -> bytes:
     head = bytes([version]) + key.id + nonce
-    plain = json.dumps({"token": token.value.reveal(), "expires_at_ms": token.expires_at_ms}).encode()
+    told = {"fetched_at_ms": token.fetched_at_ms, "holder": token.holder}
+    plain = json.dumps({"token": token.value.reveal(), "expires_at_ms": token.expires_at_ms, **told}).encode()
     return head + AESGCM(key.value).encrypt(nonce, plain, _bound(account, head))
 
 
@@ -65,7 +66,13 @@ def unseal(account: Account, record: bytes, keys: Iterable[Key], deadline: float
     try:
         plain = AESGCM(key.value).decrypt(head[-NONCE:], sealed, _bound(account, head))
         members = json.loads(plain)
-        return Token(Secret(str(members["token"])), int(members["expires_at_ms"]), deadline)
+        return Token(
+            Secret(str(members["token"])),
+            int(members["expires_at_ms"]),
+            deadline,
+            fetched_at_ms=int(members.get("fetched_at_ms", 0)),
+            holder=str(members.get("holder", "")),
+        )
     except (InvalidTag, ValueError, KeyError, TypeError):
         return None
 

@@ -69,8 +69,8 @@ class RedisStore:
     async def release(self, account: Account, lease: Lease, rest: float | None = None) -> bool:
         return bool(await self._run(RELEASE, account, lease.owner, lease.fence, "" if rest is None else _ms(rest)))
 
-    async def drop(self, account: Account, token: Token) -> int:
-        return int(await self._run(DROP, account, mark(token)))
+    async def drop(self, account: Account, token: Token, *, refused: bool = True) -> int:
+        return int(await self._run(DROP, account, mark(token), int(refused)))
 
     async def close(self) -> None:
         await self._redis.aclose()

@@ -86,10 +86,10 @@ return 1
 """
 
 DROP: Final = f"""{_BEGIN}
--- mark
+-- mark, whether it was refused
 if not kept[1] or kept[2] ~= ARGV[1] then return 0 end
 redis.call('DEL', KEYS[1])
-if now - called < left then
+if ARGV[2] == '1' and now - called < left then
   strikes, struck = strikes + 1, 1
 else
   strikes, struck = 0, 0

@@ -82,11 +82,11 @@ class Slot(Generic[T]):
             return free, True
         return replace(free, failures=self.failures + 1, rests=max(self.rests, now + rest)), True
 
-    def drop(self, mark: str, now: float) -> tuple["Slot[T]", int]:
+    def drop(self, mark: str, now: float, *, refused: bool = True) -> tuple["Slot[T]", int]:
         kept = self.live(now)
         if not kept or kept.mark != mark:
             return self, 0
-        early = now - self.called < kept.ends - now
+        early = refused and now - self.called < kept.ends - now
         strikes = self.strikes + 1 if early else 0
         return replace(self, kept=None, strikes=strikes, struck=early), strikes
 

@@ -2,6 +2,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -40,14 +41,20 @@ class Admin:
         return int(status.split()[1]), {k.lower(): v for k, v in (field.split(": ", 1) for field in fields)}, body
 
 
-@pytest.fixture
-async def served() -> AsyncIterator[Admin]:
+@asynccontextmanager
+async def serving() -> AsyncIterator[Admin]:
     listener = socket.create_server(("127.0.0.1", 0))
     served = Admin(listener.getsockname()[1])
     server = AdminServer(served.render, lambda: served.state)
     await server.start(listener)
     yield served
     await server.stop()
+
+
+@pytest.fixture
+async def served() -> AsyncIterator[Admin]:
+    async with serving() as served:
+        yield served
 
 
 @pytest.fixture
@@ -140,8 +147,13 @@ async def test_a_connection_serves_one_request(served: Admin) -> None:
 
 
 @pytest.mark.parametrize("raw", [b"", b"GET /livez HTTP/1.1\r\nHo", b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n"])
-async def test_nobody_holds_a_connection(served: Admin, raw: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nobody_holds_a_connection(raw: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(admin, "PATIENCE", 0.2)
+    async with serving() as served:
+        await holds_in_vain(served, raw)
+
+
+async def holds_in_vain(served: Admin, raw: bytes) -> None:
     served.page = b"x" * 20_000_000
     reader, writer = await asyncio.open_connection("127.0.0.1", served.port, limit=1)
     writer.write(raw)

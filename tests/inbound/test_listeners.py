@@ -77,7 +77,7 @@ def test_a_unix_socket_that_is_served_is_not_taken_over(tmp_path):
 
 def test_what_a_killed_process_left_is_taken_over(tmp_path):
     path = tmp_path / "paraf.sock"
-    code = f"from proxy.inbound.listeners import _unix\nwith _unix({str(path)!r}): print(1, flush=True); input()"
+    code = f"from proxy.inbound.listeners import _unix\nwith _unix({str(path)!r}, 0o117): print(1, flush=True); input()"
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as killed:
         assert killed.stdout.read(1) == b"1"
         with pytest.raises(StartError), bound(settings(f"unix:{path}"), {}):
@@ -199,7 +199,7 @@ pairs = [pair.split("=") for pair in sys.argv[1].split(",")]
 made = []
 for name, place in pairs:
     sock = socket.socket(socket.AF_UNIX if "/" in place else socket.AF_INET)
-    sock.bind(place if "/" in place else ("127.0.0.1", int(place)))
+    sock.bind(place if "/" in place else ("0.0.0.0", int(place)))
     if name != "deaf":
         sock.listen()
     made.append(os.dup(sock.fileno()))
@@ -221,6 +221,8 @@ try:
     with bound(settings(sys.argv[2], sys.argv[3]), os.environ) as listeners:
         print([each.address.rpartition("/")[2] for each in listeners.callers], end=" ")
         print([each.address.rpartition("/")[2] for each in listeners.admin], end=" ")
+        if listeners.control:
+            print([each.address.rpartition("/")[2] for each in listeners.control], end=" ")
         print([name for name in os.environ if name.startswith("LISTEN")], os.get_inheritable(3))
         listeners.turn_away()
         listeners.callers[0].sock.close()
@@ -252,6 +254,15 @@ def test_admin_is_known_by_its_name_or_its_address(tmp_path):
     assert handed([("", a), ("", b)], admin=f"unix:{b}") == "['c'] ['d'] [] False"
     only = handed([("admin", f"{tmp_path}/e")], listen=f"unix:{tmp_path}/f")
     assert only == "['f'] ['e'] [] False"
+
+
+def test_control_is_known_by_its_name(tmp_path):
+    a, b = f"{tmp_path}/a", f"{tmp_path}/b"
+    assert handed([("control", a), ("", b)]) == "['b'] [] ['a'] [] False"
+
+
+def test_control_handed_over_for_other_machines_needs_a_token(tmp_path):
+    assert "set control_token" in handed([("control", "0"), ("", f"{tmp_path}/b")])
 
 
 def test_what_does_not_listen_is_refused(tmp_path):

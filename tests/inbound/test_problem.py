@@ -40,6 +40,7 @@ def test_every_proxy_error_is_one_of_rfc_9209():
         "http_response_timeout",
         "proxy_internal_response",
         "proxy_internal_error",
+        "proxy_loop_detected",
     }
 
 

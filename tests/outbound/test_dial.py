@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import socket
 import time
 
@@ -11,33 +12,8 @@ from sending import SYSTEM, opened
 
 from proxy.errors import ProxyError
 from proxy.outbound import dial
+from proxy.outbound.dial import Bounds
 from proxy.outbound.transport import Patience
-
-
-class Names:
-    """A resolver by hand: names to addresses; an exception is raised. Counts what was asked."""
-
-    def __init__(self, **known):
-        self.known = {name.replace("_", "."): found for name, found in known.items()}
-        self.asked = []
-
-    async def __call__(self, host, port, **_):
-        self.asked.append(host)
-        await asyncio.sleep(0.01)
-        found = self.known[host]
-        if isinstance(found, Exception):
-            raise found
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in found]
-
-
-@pytest.fixture
-async def named(monkeypatch):
-    def install(**known):
-        names = Names(**known)
-        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", names)
-        return names
-
-    return install
 
 
 @pytest.fixture
@@ -62,7 +38,7 @@ async def test_an_address_that_says_nothing_takes_its_share_of_the_time_only(nam
             with pytest.raises(ProxyError) as raised:
                 await sender.send("GET", f"https://api.example:{peer.port}/", patience=Patience(0.4, 5, 5))
             assert (raised.value.code, raised.value.sent) == ("upstream_tls", "no")
-            assert 0.15 < time.monotonic() - began < 0.35
+            assert 0.15 < time.monotonic() - began < 0.39
         peer.flaws.clear()
 
 
@@ -129,3 +105,88 @@ async def test_a_name_that_takes_too_long_is_a_timeout(named, sender):
         await sender.send("GET", "http://api.example:1/", patience=Patience(0.001, 1, 1))
     assert (raised.value.code, raised.value.sent) == ("upstream_timeout", "no")
     await asyncio.sleep(0.02)
+
+
+@pytest.fixture(params=["session", "wire"])
+def bounded(request):
+    """A transport that goes to public addresses only."""
+    return functools.partial(opened, request.param, tls=SYSTEM, bounds=Bounds(allow_private=False))
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "10.0.0.1", "169.254.169.254", "::ffff:127.0.0.1", "fd00:ec2::254"])
+async def test_a_name_that_leads_inside_is_not_called(named, bounded, address):
+    named(api_example=[address])
+    async with RawPeer(lambda request: ok()) as peer, bounded() as sender:
+        with pytest.raises(ProxyError) as raised:
+            await sender.send("GET", f"http://api.example:{peer.port}/")
+        assert (raised.value.code, raised.value.sent) == ("upstream_unreachable", "no")
+        assert "allow_private: true" in raised.value.detail
+        assert address not in raised.value.detail
+        assert (peer.connections, sender.attempt.sent) == (0, "no")
+
+
+async def test_of_several_addresses_only_public_ones_are_called(named, bounded):
+    """Nobody answers at the public one here; what counts is that the other is not asked instead."""
+    named(api_example=["127.0.0.1", "192.88.99.1"])
+    async with RawPeer(lambda request: ok()) as peer, bounded() as sender:
+        with pytest.raises(ProxyError) as raised:
+            await sender.send("GET", f"http://api.example:{peer.port}/", patience=Patience(0.5, 1, 1))
+        assert "allow_private" not in raised.value.detail
+        assert peer.connections == 0
+
+
+async def test_a_name_is_resolved_once_for_the_look_and_the_connection(named, bounded):
+    """A second answer of the DNS cannot lead elsewhere: there is no second question."""
+    names = named(api_example=["192.88.99.1"])
+    async with RawPeer(lambda request: ok()) as peer, bounded() as sender:
+        with pytest.raises(ProxyError):
+            await sender.send("GET", f"http://api.example:{peer.port}/", patience=Patience(0.3, 1, 1))
+        assert (names.asked, peer.connections) == (["api.example"], 0)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_what_is_written_out_is_meant(bounded, host):
+    async with RawPeer(lambda request: ok(b"x")) as peer, bounded() as sender:
+        assert await sender.fetch("GET", f"http://{host}:{peer.port}/") == (200, b"x")
+
+
+@pytest.mark.parametrize("kind", ["session", "wire"])
+@pytest.mark.parametrize("allow_private", [True, False])
+async def test_our_own_listeners_are_not_called(named, kind, allow_private):
+    named(api_example=["127.0.0.1"])
+    async with RawPeer(lambda request: ok()) as peer:
+        for listens in ("127.0.0.1", "0.0.0.0"):
+            bounds = Bounds(allow_private, [(listens, peer.port)])
+            async with opened(kind, tls=SYSTEM, bounds=bounds) as sender:
+                for host in ("api.example", "127.0.0.1"):
+                    with pytest.raises(ProxyError) as raised:
+                        await sender.send("GET", f"http://{host}:{peer.port}/")
+                    assert (raised.value.code, raised.value.sent) == ("loop", "no")
+        assert peer.connections == 0
+
+
+async def test_ipv6_and_a_name_with_both_families(named, sender):
+    """The first family is dead here; the other one is tried within the head start, not after a time-out."""
+    async with RawPeer(lambda request: ok(b"six"), host="::1") as peer:
+        assert await sender.fetch("GET", f"http://[::1]:{peer.port}/") == (200, b"six")
+        assert peer.requests[0].values("host") == [f"[::1]:{peer.port}".encode()]
+        named(api_example=["127.0.0.1", "::1"])
+        assert await sender.fetch("GET", f"http://api.example:{peer.port}/") == (200, b"six")
+
+
+async def test_an_address_that_swallows_everything_holds_nobody_up(named, sender):
+    """A full queue of connections: SYNs are dropped, as by a wall. The second address has its turn after 0.25 s."""
+    with contextlib.ExitStack() as stack:
+        async with RawPeer(lambda request: ok(b"x")) as peer:
+            wall = stack.enter_context(socket.create_server(("127.0.0.2", peer.port), backlog=0))
+            for _ in range(4):
+                waiting = stack.enter_context(socket.socket())
+                waiting.setblocking(False)
+                waiting.connect_ex(wall.getsockname())
+            named(api_example=["127.0.0.2", "127.0.0.1"])
+            began = time.monotonic()
+            assert await sender.fetch("GET", f"http://api.example:{peer.port}/", patience=Patience(30, 5, 5)) == (
+                200,
+                b"x",
+            )
+            assert 0.2 < time.monotonic() - began < 15
