@@ -26,7 +26,7 @@ PODS = {"Deployment": ("spec", "template"), "Job": ("spec", "template"), "Pod": 
 CUSTOM = {"ServiceMonitor", "PodMonitor", "PrometheusRule"}
 SINCE = Version("1.29")
 """The oldest Kubernetes that has native sidecars without being asked."""
-VERSIONS = [each for each in all_versions() if Version(each) >= SINCE]
+VERSIONS = sorted({each.rpartition(".")[0] for each in all_versions() if Version(each) >= SINCE}, key=Version)
 
 
 def values_file(name):
@@ -257,7 +257,7 @@ def test_paraf_understands_its_configuration(name):
     settings, _ = read_settings(text, "paraf.yaml", environ={})
     gateway = name != "sidecar"
     assert [str(each) for each in settings.listen] == ["0.0.0.0:8080" if gateway else "127.0.0.1:8080"]
-    assert str(settings.admin) == "0.0.0.0:9464"
+    assert (str(settings.admin), str(settings.control)) == ("0.0.0.0:9464", "unix:/run/paraf/control.sock")
 
 
 def test_texts_stay_texts_through_helm():

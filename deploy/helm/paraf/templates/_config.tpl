@@ -16,6 +16,7 @@
       "version" 1
       "listen" (printf "%s:%d" $bind (int .values.ports.callers))
       "admin" (printf "%s:%d" .values.bind (int .values.ports.admin))
+      "control" "unix:/run/paraf/control.sock"
       "drain" (dict "delay" (printf "%ss" (include "paraf.drainDelay" .)) "timeout" (printf "%ds" (int .values.drain.timeout)))
 -}}
 {{- toYaml (merge $set (deepCopy .values.config)) -}}
