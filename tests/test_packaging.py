@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import proxy
 
@@ -108,7 +109,7 @@ def test_the_image_gets_what_the_tests_ran_with():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     extras = project["optional-dependencies"]
     wanted = map(Requirement, (*project["dependencies"], *extras["fast"], *extras["inject"], *extras["redis"]))
-    assert {each.name.lower() for each in wanted} <= image.keys()
+    assert {canonicalize_name(each.name) for each in wanted} <= image.keys()
     assert "pytest" not in image
 
 
