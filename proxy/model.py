@@ -134,6 +134,19 @@ class Clock(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Tunnel:
+    """What a CONNECT named: the requests inside are for nothing else.
+
+    `headers` are those of the CONNECT, which says who is calling. `misnamed`: the TLS inside asked for another host.
+    """
+
+    host: str
+    port: int
+    headers: Headers = field(repr=False)
+    misnamed: bool = False
+
+
 class InboundRequest(Protocol):
     """The caller's request as the pipeline sees it; the head is whole, the body has yet to be held."""
 
@@ -149,6 +162,11 @@ class InboundRequest(Protocol):
     @property
     def loopback(self) -> bool:
         """Did it arrive on a loopback listener? Then a browser may be behind it, and its Host must be a known one."""
+        ...
+
+    @property
+    def tunnel(self) -> Tunnel | None:
+        """Through which it came, if it did."""
         ...
 
     async def hold(self, limit: int) -> bytes:

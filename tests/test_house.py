@@ -28,11 +28,12 @@ LAYERS = """
     crew answers
     fetch
     generation
+    interception
     tokens
-    storekeys errand gate breaker deadline
+    storekeys errand gate breaker deadline callers
     failures sharing
     stores outbound keyring catalogue upstreams sealing telemetry ids
-    keyforms
+    keyforms authority
     signing
     routes headers
     settings
@@ -40,7 +41,7 @@ LAYERS = """
     variables
     crosschecks references switches
     quantities
-    addresses shape
+    addresses shape bounds
     source
     model
     errors clock hardening line remembered __init__
@@ -48,7 +49,7 @@ LAYERS = """
 """From the top down. A row imports from rows below it; two rooms of one row do not know each other."""
 
 PURE = """signing settings storeforms stores.record crosschecks references source shape quantities switches addresses
-    routes headers remembered model errors inbound.ways inbound.problem kube.inject kube.sidecar""".split()
+    routes headers remembered model errors bounds inbound.ways inbound.problem kube.inject kube.sidecar""".split()
 IMPURE = frozenset(
     """aiohttp asyncio http.client http.server importlib io logging multiprocessing os pathlib random secrets select
     shutil signal socket ssl structlog subprocess sys tempfile threading time urllib.request uuid""".split()
@@ -60,7 +61,7 @@ MAY_IMPORT = {
     "aiohappyeyeballs": "outbound.dial",
     "aiohttp": "inbound outbound.session outbound.pool sandbox.server app",
     "click": "commands",
-    "cryptography": "signing.algorithms keyring keyforms storekeys stores.record generation sandbox commands",
+    "cryptography": "signing.algorithms authority keyring keyforms storekeys stores.record generation sandbox commands",
     "httptools": "outbound.line",
     "orjson": "signing.canonical",
     "prometheus_client": "telemetry.metrics",
