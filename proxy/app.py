@@ -48,6 +48,7 @@ from proxy.telemetry.logs import RequestLog, configure, silence_aiohttp
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.news import RequestNews, StoreNews, TokenNews
 from proxy.telemetry.story import Story
+from proxy.telemetry.writer import alone, among_others
 from proxy.tokens import Tokens
 
 GC_THRESHOLD: Final = (10_000, 20, 50)
@@ -136,7 +137,9 @@ class App:
         self._seat = seat
         self._spares = spares
         self._clock = SystemClock()
-        self.logger = configure(settings.log.level, settings.log.format, log, self._clock)
+        self.logger = configure(
+            settings.log.level, settings.log.format, log, self._clock, writer=among_others if seat else alone
+        )
         if seat is not None:
             self.logger = self.logger.bind(worker=seat.number)
         self.metrics = metrics_of(generation, settings.store.kind, self._clock)
@@ -157,7 +160,7 @@ class App:
         """
         silence_aiohttp(self.logger)
         async with AsyncExitStack() as stack:
-            stack.callback(self.lines.flush)
+            stack.callback(self.lines.close)
             listeners = self._listeners or stack.enter_context(bound(self._settings, {}))
             own = [address for listener in listeners.callers for address in listening(listener.sock)]
             outside = await stack.enter_async_context(Outside.of(self._generation, self._clock, own))
