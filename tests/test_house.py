@@ -29,14 +29,14 @@ LAYERS = """
     fetch
     generation
     tokens
-    storekeys errand gate breaker deadline
+    storekeys outlets errand gate breaker deadline
     failures sharing
     stores outbound keyring catalogue upstreams sealing telemetry ids
     keyforms
     signing
     routes headers
     settings
-    storeforms
+    storeforms outletforms
     crosschecks references switches
     quantities
     addresses shape
@@ -46,8 +46,8 @@ LAYERS = """
 """
 """From the top down. A row imports from rows below it; two rooms of one row do not know each other."""
 
-PURE = """signing settings storeforms stores.record crosschecks references source shape quantities switches addresses
-    routes headers model errors inbound.ways inbound.problem kube.inject kube.sidecar""".split()
+PURE = """signing settings storeforms outletforms stores.record crosschecks references source shape quantities switches
+    addresses routes headers model errors inbound.ways inbound.problem kube.inject kube.sidecar""".split()
 IMPURE = frozenset(
     """aiohttp asyncio http.client http.server importlib io logging multiprocessing os pathlib random secrets select
     shutil signal socket ssl structlog subprocess sys tempfile threading time urllib.request uuid""".split()
