@@ -69,8 +69,8 @@ async def tunnel(sock: socket.socket, egress: Egress, authority: str) -> asyncio
         raise ProxyError("upstream_tls", "the egress proxy's certificate is not accepted") from None
     except ssl.SSLError:
         raise ProxyError("upstream_tls", "the TLS handshake with the egress proxy failed") from None
-    if egress.tls and hasattr(transport, "_force_close"):
-        # asyncio's own, before 3.12, does not take the fault of a TLS inside of it.
+    if egress.tls and hasattr(transport, "__dict__"):
+        # asyncio's own, before 3.12, does not take the fault of a TLS inside of it; uvloop's does.
         vars(transport)["_force_close"] = lambda _fault: transport.abort()
     try:
         transport.write(_request(authority, egress.login))

@@ -142,7 +142,8 @@ async def test_the_name_is_the_proxys_to_resolve_and_its_own_may_lead_inside(pro
         proxied(egress, None, allow_private=False) as sender,
     ):
         assert await sender.fetch("GET", "http://api.example:81/") == (200, b"x")
-        assert (set(names.asked), egress.asked) == ({"localhost"}, [b"api.example:81"])
+        assert "api.example" not in names.asked
+        assert egress.asked == [b"api.example:81"]
 
 
 async def test_a_proxy_that_is_paraf_itself_is_a_loop(proxied):
