@@ -7,13 +7,13 @@ then a look-alike would shadow what Paraf signs.
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
-from itertools import chain
+from functools import lru_cache, partial
 from operator import itemgetter
 from typing import Final, Literal
 
 from proxy.errors import ProxyError
 from proxy.model import Headers
+from proxy.remembered import Remembered
 
 HOP_BY_HOP: Final = frozenset(
     """connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer trailers
@@ -49,7 +49,6 @@ def fold(name: str) -> str:
 Rule = Literal["ends", "passes", "single", "digest", "coding"]
 """What becomes of a caller's header. `single`: it passes once; `digest`: while the body stays as it is."""
 Pick = Callable[[Headers], Headers]
-_REMEMBERED: Final = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +62,11 @@ class Strip:
 
     owned: frozenset[str]
     single: Mapping[str, str]
-    _plain: dict[tuple[str, ...], Pick] = field(default_factory=dict, init=False, repr=False, compare=False)
-    """What is kept of a row of names, where that depends on nothing else. Remembered, up to a number."""
+    _plain: Remembered[tuple[str, ...], Pick | None] = field(init=False, repr=False, compare=False)
+    """What is kept of a row of names, where that depends on nothing else."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_plain", Remembered(self._pick))
 
     @classmethod
     def of(cls, *, owned: Iterable[str], single: Iterable[str]) -> "Strip":
@@ -75,8 +77,7 @@ class Strip:
     def keep(self, headers: Headers, *, body_changes: bool) -> Headers:
         """The caller's headers that go on. Raises `bad_request` when a header of `single` stands twice."""
         names = names_of(headers)
-        plain = self._plain.get(names)
-        if plain is not None:
+        if plain := self._plain[names]:
             return plain(headers)
         nominated = _nominated(headers, names) - _NOT_NOMINATED
         kept: list[tuple[str, str]] = []
@@ -97,14 +98,14 @@ class Strip:
                     raise ProxyError("bad_request", "a header of which the provider wants one is sent twice")
                 seen.add(name.lower())
                 kept.append(row)
-        self._remember(names)
         return tuple(kept)
 
-    def _remember(self, names: tuple[str, ...]) -> None:
-        """Rows of names about which nothing but the names must be known."""
+    def _pick(self, names: tuple[str, ...]) -> Pick | None:
+        """For rows of names about which nothing but the names must be known."""
         rules = [self._rule(name) for name in names]
-        if {"ends", "passes"}.issuperset(rules) and not _connections(names) and len(self._plain) < _REMEMBERED:
-            self._plain[names] = _rows(tuple([place for place, rule in enumerate(rules) if rule == "passes"]))
+        if {"ends", "passes"}.issuperset(rules) and not _connections(names):
+            return _rows([place for place, rule in enumerate(rules) if rule == "passes"])
+        return None
 
     def _rule(self, name: str) -> Rule:
         folded = fold(name)
@@ -119,43 +120,63 @@ class Strip:
 
 def decoded(raw: Sequence[tuple[bytes, bytes]], errors: str = "strict") -> Headers:
     """Raises ValueError for what is not UTF-8, or would be two lines."""
-    texts = b"\n".join(chain.from_iterable(raw)).decode("utf-8", errors).split("\n")
-    if len(texts) != 2 * len(raw) and raw:
+    if not raw:
+        return ()
+    names, values = zip(*raw, strict=True)
+    texts = b"\n".join(values).decode("utf-8", errors).split("\n")
+    if len(texts) != len(values):
         raise ValueError("a line break in a header")
-    return tuple(zip(texts[::2], texts[1::2], strict=False))
+    return tuple(zip(_NAMES[errors][names], texts, strict=True))
+
+
+def _decoded_names(names: tuple[bytes, ...], errors: str) -> tuple[str, ...]:
+    texts = tuple([name.decode("utf-8", errors) for name in names])
+    if any("\n" in name for name in texts):
+        raise ValueError("a line break in the name of a header")
+    return texts
+
+
+_NAMES: Final = {
+    errors: Remembered[tuple[bytes, ...], tuple[str, ...]](partial(_decoded_names, errors=errors))
+    for errors in ("strict", "surrogateescape")
+}
+"""A program sends the same row of names again and again; the same texts for it let other tables find it sooner."""
 
 
 def names_of(headers: Headers) -> tuple[str, ...]:
-    return next(zip(*headers, strict=False)) if headers else ()
+    return next(zip(*headers, strict=True)) if headers else ()
 
 
-@lru_cache(maxsize=512)
-def places(names: tuple[str, ...]) -> Mapping[str, tuple[int, ...]]:
-    """Where each name stands, in lower case. A program sends the same row of names again and again."""
+def _places(names: tuple[str, ...]) -> Mapping[str, tuple[int, ...]]:
     found: dict[str, tuple[int, ...]] = {}
     for place, name in enumerate(names):
         found[name.lower()] = (*found.get(name.lower(), ()), place)
     return found
 
 
+PLACES: Final = Remembered(_places)
+"""Where each name of a row stands, in lower case."""
+
+
 def value_of(headers: Headers, name: str) -> str | None:
     """The first value under `name`, any case."""
-    found = places(names_of(headers)).get(name.lower())
+    found = PLACES[names_of(headers)].get(name.lower())
     return headers[found[0]][1] if found else None
 
 
 def answer_headers(headers: Headers) -> Headers:
     """The provider's headers that go back: no hop-by-hop ones, no Proxy-*, none that look like Paraf's own."""
     names = names_of(headers)
-    kept = _rows(_going_back(names))(headers)
+    kept = _GOING_BACK[names](headers)
+    if not _CONNECTIONS[names]:
+        return kept
     nominated = _nominated(headers, names) - _NOT_NOMINATED - _OF_THE_ANSWER
     return tuple([row for row in kept if fold(row[0]) not in nominated]) if nominated else kept
 
 
-@lru_cache(maxsize=512)
-def _going_back(names: tuple[str, ...]) -> tuple[int, ...]:
+def _going_back(names: tuple[str, ...]) -> Pick:
     folded = [fold(name) for name in names]
-    return tuple(
+    return _rows(
         [
             place
             for place, name in enumerate(folded)
@@ -164,8 +185,7 @@ def _going_back(names: tuple[str, ...]) -> tuple[int, ...]:
     )
 
 
-@lru_cache(maxsize=512)
-def _rows(chosen: tuple[int, ...]) -> Pick:
+def _rows(chosen: Sequence[int]) -> Pick:
     """What takes the rows at these places."""
     if len(chosen) > 1:
         return itemgetter(*chosen)
@@ -175,14 +195,17 @@ def _rows(chosen: tuple[int, ...]) -> Pick:
 def _nominated(headers: Headers, names: tuple[str, ...]) -> frozenset[str]:
     """What `Connection` names beside what is hop-by-hop anyway."""
     nominated = _NONE
-    for place in _connections(names):
+    for place in _CONNECTIONS[names]:
         nominated |= _listed(headers[place][1])
     return nominated
 
 
-@lru_cache(maxsize=512)
 def _connections(names: tuple[str, ...]) -> tuple[int, ...]:
     return tuple([place for place, name in enumerate(names) if fold(name) == "connection"])
+
+
+_GOING_BACK: Final = Remembered(_going_back)
+_CONNECTIONS: Final = Remembered(_connections)
 
 
 @lru_cache(maxsize=256)

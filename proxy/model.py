@@ -1,12 +1,14 @@
 """The nouns that flow through Paraf: frozen, and right from birth.
 
+What is made for each request is a NamedTuple: a frozen dataclass is four times as dear to make (measured).
+
 `InboundRequest` → `Route` → `Token` → `SignedRequest` → `UpstreamResponse`. Servers and clients stand behind
 the Protocols here, so that the pipeline knows neither.
 """
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import Any, Final, NoReturn, Protocol
+from typing import Any, Final, NamedTuple, NoReturn, Protocol
 
 from proxy.errors import Sent
 
@@ -47,8 +49,16 @@ class Secret:
     def __bool__(self) -> bool:
         return bool(self._value)
 
+    def __copy__(self) -> "Secret":
+        return self
+
+    def __deepcopy__(self, _: object) -> "Secret":
+        return self
+
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Secret is not pickled")
+
+    __getstate__ = __reduce__
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +106,7 @@ class Token:
     """The process that fetched it, for people."""
 
 
-@dataclass(frozen=True, slots=True)
-class SignedRequest:
+class SignedRequest(NamedTuple):
     """What leaves, byte for byte. Only `proxy.signing` makes one; `proxy.outbound` sends nothing else.
 
     `url` is absolute and already encoded; `headers` hold every header but Host and Content-Length,
@@ -106,8 +115,11 @@ class SignedRequest:
 
     method: str
     url: str
-    headers: Headers = field(repr=False)
-    body: bytes = field(repr=False)
+    headers: Headers
+    body: bytes
+
+    def __repr__(self) -> str:
+        return f"SignedRequest({self.method}, {self.url!r})"
 
 
 class Clock(Protocol):
@@ -120,6 +132,19 @@ class Clock(Protocol):
     def monotonic(self) -> float:
         """Seconds, never backwards."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Tunnel:
+    """What a CONNECT named: the requests inside are for nothing else.
+
+    `headers` are those of the CONNECT, which says who is calling. `misnamed`: the TLS inside asked for another host.
+    """
+
+    host: str
+    port: int
+    headers: Headers = field(repr=False)
+    misnamed: bool = False
 
 
 class InboundRequest(Protocol):
@@ -137,6 +162,11 @@ class InboundRequest(Protocol):
     @property
     def loopback(self) -> bool:
         """Did it arrive on a loopback listener? Then a browser may be behind it, and its Host must be a known one."""
+        ...
+
+    @property
+    def tunnel(self) -> Tunnel | None:
+        """Through which it came, if it did."""
         ...
 
     async def hold(self, limit: int) -> bytes:

@@ -21,33 +21,36 @@ LAYERS = """
     __main__
     commands
     compare supervisor
-    worker
+    worker child
     app kube sandbox
     inbound
     pipeline
     crew answers
     fetch
     generation
+    interception surroundings
     tokens
-    storekeys outlets errand gate breaker deadline
+    storekeys outlets errand gate breaker deadline callers
     failures sharing
     stores outbound keyring catalogue upstreams sealing telemetry ids
-    keyforms
+    keyforms authority
     signing
     routes headers
     settings
     storeforms outletforms
+    variables
     crosschecks references switches
     quantities
-    addresses shape
+    addresses shape bounds
     source
     model
-    errors clock line __init__
+    errors clock hardening line remembered __init__
 """
 """From the top down. A row imports from rows below it; two rooms of one row do not know each other."""
 
 PURE = """signing settings storeforms outletforms stores.record crosschecks references source shape quantities switches
-    addresses routes headers model errors inbound.ways inbound.problem kube.inject kube.sidecar""".split()
+    addresses routes headers remembered model errors bounds inbound.ways inbound.problem kube.inject
+    kube.sidecar""".split()
 IMPURE = frozenset(
     """aiohttp asyncio http.client http.server importlib io logging multiprocessing os pathlib random secrets select
     shutil signal socket ssl structlog subprocess sys tempfile threading time urllib.request uuid""".split()
@@ -59,7 +62,7 @@ MAY_IMPORT = {
     "aiohappyeyeballs": "outbound.dial",
     "aiohttp": "inbound outbound.session outbound.pool sandbox.server app",
     "click": "commands",
-    "cryptography": "signing.algorithms keyring keyforms storekeys stores.record generation sandbox commands",
+    "cryptography": "signing.algorithms authority keyring keyforms storekeys stores.record generation sandbox commands",
     "httptools": "outbound.line",
     "orjson": "signing.canonical",
     "prometheus_client": "telemetry.metrics",
@@ -79,7 +82,7 @@ SHARED_VECTORS = {"netzme-main": "netzme", "netzme-vsnap": "snap"}
 
 TOP = set(
     """pyproject.toml README.md proxy config tests deploy Dockerfile .ci LICENSE CHANGELOG.md requirements.lock
-    .gitignore""".split()
+    .dockerignore .gitignore""".split()
 )
 MOST_LINES = 400
 BANNED_NAMES = {"util", "utils", "helper", "helpers", "manager", "handler", "service", "data", "info", "common", "misc"}

@@ -481,7 +481,7 @@ def test_the_schema_is_json_and_closed_everywhere() -> None:
 
 def test_later_keys_are_no_part_of_the_schema() -> None:
     names = {path.rpartition(".")[2] for path in setting_paths()}
-    assert names.isdisjoint({"trace", "mode", "intercept"})
+    assert names.isdisjoint({"trace", "mode"})
 
 
 def test_setting_paths_are_dotted() -> None:

@@ -11,6 +11,7 @@ import click
 from proxy.errors import ConfigError, Finding
 from proxy.generation import Generation, build
 from proxy.settings import Settings, read_settings
+from proxy.variables import VARIABLES
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +37,15 @@ def load(
     file: str, *, allow_inline_secrets: bool, adjust: Callable[[Settings], Settings] = lambda settings: settings
 ) -> Loaded:
     """`adjust` has the last word on the settings. Raises ConfigError with every finding."""
-    text = text_of(file)
-    settings, warnings = read_settings(text, file, environ=os.environ, allow_inline_secrets=allow_inline_secrets)
+    settings, warnings = settings_of(file, allow_inline_secrets=allow_inline_secrets)
     settings = adjust(settings)
-    generation = build(settings, environ=os.environ, folder=Path(file).resolve().parent)
+    generation = build(settings, environ=VARIABLES, folder=Path(file).resolve().parent)
     return Loaded(settings, generation, tuple(sorted((*warnings, *generation.findings))))
+
+
+def settings_of(file: str, *, allow_inline_secrets: bool) -> tuple[Settings, list[Finding]]:
+    """Without what the references lead to. Raises ConfigError."""
+    return read_settings(text_of(file), file, environ=os.environ, allow_inline_secrets=allow_inline_secrets)
 
 
 def text_of(file: str) -> str:

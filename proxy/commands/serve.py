@@ -12,6 +12,7 @@ from proxy.commands.configuration import Loaded, config_options, load
 from proxy.inbound.listeners import Listeners, bound
 from proxy.settings import MOST_WORKERS, Settings
 from proxy.sharing import shared_store, with_parts
+from proxy.variables import VARIABLES, named
 
 PRIVATE_STORE: Final = "workers share tokens in a private folder, which goes when Paraf ends; `store` sets another"
 
@@ -32,6 +33,7 @@ def serve(file: str, allow_inline_secrets: bool, workers: int | None) -> int:
 
     prepare_process()
     loaded = load(file, allow_inline_secrets=allow_inline_secrets, adjust=adjust)
+    VARIABLES.hide(named(loaded.settings))
     with bound(loaded.settings, os.environ) as listeners:
         return _alone(loaded, listeners) if loaded.settings.workers == 1 else _together(loaded, listeners)
 

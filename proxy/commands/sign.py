@@ -16,7 +16,6 @@ from proxy.commands.configuration import Loaded, config_options, load
 from proxy.errors import ProxyError
 from proxy.generation import Lane
 from proxy.headers import value_of
-from proxy.ids import external_id as made_id
 from proxy.inbound.ways import match
 from proxy.model import Headers, Secret, SignedRequest, Token
 from proxy.sealing import seal
@@ -36,6 +35,7 @@ class Look:
     target: str
     headers: Headers
     loopback: bool = True
+    tunnel: None = None
 
     async def hold(self, _limit: int) -> bytes:
         raise NotImplementedError
@@ -116,11 +116,10 @@ async def _sign(
         raise click.UsageError(f"this target belongs to route {found.route.name}: a target begins with its prefix")
     lane = loaded.generation.lanes[route]
     call = lane.signer.admit(look.method, found.target, look.headers, body)
-    wanted = lane.signer.external_id
-    if call.external_id is not None or wanted is None:
+    if call.external_id is not None or lane.new_id is None:
         external_id = call.external_id
     elif external_id is None:
-        external_id = made_id(wanted.format, length=wanted.length, prefix=wanted.prefix, now_ms=now_ms)
+        external_id = lane.new_id(now_ms)
     kept = Token(Secret(token), 0, 0.0) if call.scheme.token else None
     draft = lane.signer.draft(call, kept, now_ms, external_id)
     return Signed(lane, call, draft, await seal(draft, lane.keys))

@@ -13,7 +13,7 @@ from typing import Final, Protocol, cast
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from proxy.errors import ProxyError
-from proxy.headers import decoded, names_of, places, value_of
+from proxy.headers import PLACES, decoded, names_of, value_of
 from proxy.outbound.alarm import Alarm
 from proxy.outbound.answer import Answer
 from proxy.outbound.message import Message
@@ -273,7 +273,7 @@ class Line(asyncio.BufferedProtocol):
         if self._mute > _HEAD_LINE and any(len(name) + len(value) > _HEAD_LINE for name, value in self._fields):
             raise Unfit
         headers = decoded(self._fields, "surrogateescape")
-        where = places(names_of(headers))
+        where = PLACES[names_of(headers)]
         codings = where.get("transfer-encoding", ())
         if any(headers[place][1].lower() != "chunked" for place in codings):
             raise Unfit

@@ -23,12 +23,15 @@ class Values(dict[str, bytes]):
     __slots__ = ("_lazy",)
 
     def __init__(self, given: Mapping[str, bytes], lazy: Mapping[str, Lazy]) -> None:
-        super().__init__(given)
+        self.update(given)
         self._lazy = lazy
 
     def __missing__(self, name: str) -> bytes:
         value = self[name] = self._lazy[name](self)
         return value
+
+    def __repr__(self) -> str:
+        return f"Values({', '.join(self)})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,31 +5,34 @@ Only `Draft.seal` makes a SignedRequest that may leave. Keys answer demands wher
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from proxy.model import Headers, ParsedKey, SignedRequest
 from proxy.signing.algorithms import ALGORITHMS, ENCODINGS
 from proxy.signing.binding import Rows, Values
 from proxy.signing.profile import Signature
-from proxy.signing.template import Template
+from proxy.signing.template import Fill, Template
+
+Asked = tuple[tuple[str, bytes | str, Fill | None, Fill], ...]
+"""Of each signature the algorithm, its key or what makes it, and what makes the string-to-sign."""
 
 
-@dataclass(frozen=True, slots=True)
-class Demand:
+class Demand(NamedTuple):
     """One signature to be made: HMAC with the key itself, RSA with the private key of that name."""
 
     algorithm: str
-    key: bytes | str = field(repr=False)
-    message: bytes = field(repr=False)
+    key: bytes | str
+    message: bytes
+
+    def __repr__(self) -> str:
+        return f"Demand({self.algorithm})"
 
     def answer(self, private_keys: Mapping[str, ParsedKey]) -> bytes:
         key = private_keys[self.key] if isinstance(self.key, str) else self.key
         return ALGORITHMS[self.algorithm](key, self.message)
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(NamedTuple):
     """A request that lacks nothing but its signatures; `demands` stand in the order of `headers_due`."""
 
     request: SignedRequest
@@ -37,28 +40,41 @@ class Draft:
     headers_due: tuple[tuple[str, str, str], ...]
     """Header, prefix and encoding of each signature."""
 
+    @property
+    def is_quick(self) -> bool:
+        """No private key is needed."""
+        return not any(isinstance(demand.key, str) for demand in self.demands)
+
     def seal(self, signatures: Sequence[bytes]) -> SignedRequest:
         made = [
             (header, prefix + ENCODINGS[encoding](raw).decode())
             for (header, prefix, encoding), raw in zip(self.headers_due, signatures, strict=True)
         ]
-        unsigned = self.request
-        return SignedRequest(unsigned.method, unsigned.url, (*unsigned.headers, *made), unsigned.body)
+        method, url, headers, body = self.request
+        return SignedRequest(method, url, (*headers, *made), body)
 
 
 def rendered(headers: Rows, values: Values) -> Headers:
     return tuple([same or (name, render(values).decode()) for name, render, same in headers])
 
 
-def demands(signatures: Sequence[Signature], values: Values) -> tuple[Demand, ...]:
+def asked(signatures: Sequence[Signature]) -> Asked:
+    """To be done at load."""
+    return tuple([(each.algorithm, *_key(each.key), each.string.render) for each in signatures])
+
+
+def _key(key: str | Template) -> tuple[bytes | str, Fill | None]:
+    """The key, or what makes it for each request."""
+    if isinstance(key, str):
+        return key, None
+    return (b"", key.render) if key.names else (key.render({}), None)
+
+
+def demands(signatures: Asked, values: Values) -> tuple[Demand, ...]:
     return tuple(
         [
-            Demand(
-                signature.algorithm,
-                signature.key if isinstance(signature.key, str) else signature.key.render(values),
-                signature.string.render(values),
-            )
-            for signature in signatures
+            Demand(algorithm, made(values) if made else key, string(values))
+            for algorithm, key, made, string in signatures
         ]
     )
 

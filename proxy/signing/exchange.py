@@ -1,7 +1,6 @@
 """The token call of an account: what is sent, and what is read from the answer."""
 
 import re
-from collections.abc import Sequence
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
@@ -12,8 +11,8 @@ from proxy.errors import TokenFault
 from proxy.headers import value_of
 from proxy.model import Headers, Secret, SignedRequest, Token
 from proxy.signing.binding import Binding, Lazy, Values, timestamp
-from proxy.signing.draft import Draft, demands, headers_due, json_body, rendered
-from proxy.signing.profile import Glob, Signature, TokenAnswer, TokenCall
+from proxy.signing.draft import Draft, asked, demands, headers_due, json_body, rendered
+from proxy.signing.profile import Glob, TokenAnswer, TokenCall
 from proxy.signing.refusal import digits, field_of, parsed, text_of
 
 MAX_ANSWER: Final = 65_536
@@ -31,7 +30,8 @@ class Exchange:
         self.url = base.text + call.endpoint.target
         self._call = call
         self._headers = binding.headers(call.headers)
-        self._signatures: Sequence[Signature] = tuple(binding.signature(each) for each in call.signatures)
+        signatures = [binding.signature(each) for each in call.signatures]
+        self._signatures, self._headers_due = asked(signatures), headers_due(signatures)
         time = timestamp(call.timestamp or binding.switches["timestamp"], binding.profile.zone)
         self._lazy: dict[str, Lazy] = {"timestamp": time, **binding.lazy}
         self._known = binding.known
@@ -41,7 +41,7 @@ class Exchange:
         values = Values({**self._known, "now": b"%d" % now_ms}, self._lazy)
         headers = rendered(self._headers, values)
         request = SignedRequest(self._call.endpoint.method, self.url, headers, self._body(values))
-        return Draft(request, demands(self._signatures, values), headers_due(self._signatures))
+        return Draft(request, demands(self._signatures, values), self._headers_due)
 
     def _body(self, values: Values) -> bytes:
         if self._call.json is not None:

@@ -7,16 +7,17 @@ signed are those of the SignedRequest; nothing between here and the wire changes
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from proxy.addresses import BaseUrl
 from proxy.errors import ProxyError
-from proxy.headers import Strip, value_of
+from proxy.headers import PLACES, Strip, names_of, value_of
 from proxy.model import Headers, SignedRequest, Token
+from proxy.remembered import Remembered
 from proxy.routes import below_base, rule_matches
 from proxy.signing.binding import Binding, ExternalId, Lazy, Rows, Values, schemes_of, timestamp
 from proxy.signing.canonical import NotJson, minify, sort_keys
-from proxy.signing.draft import Demand, Draft, demands, headers_due, json_body, rendered
+from proxy.signing.draft import Asked, Demand, Draft, asked, demands, headers_due, json_body, rendered
 from proxy.signing.profile import Profile, Scheme, Signature
 from proxy.signing.template import Template
 
@@ -27,31 +28,38 @@ CANONICAL: Final[dict[str, Callable[[bytes], bytes]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """A caller's request, stripped and with its canonical body: the same for every attempt."""
 
     method: str
     target: str
-    headers: Headers = field(repr=False)
-    raw_body: bytes = field(repr=False)
-    canonical_body: bytes = field(repr=False)
-    body: bytes = field(repr=False)
+    headers: Headers
+    raw_body: bytes
+    canonical_body: bytes
+    body: bytes
     """What is sent: the canonical body or the caller's."""
-    scheme: "BoundScheme" = field(repr=False)
-    missing: Rows = field(repr=False)
-    """Headers that the caller may send, and did not."""
+    scheme: "BoundScheme"
+    made: Rows
+    """Headers to be made: those that the scheme sets, and those that the caller may send, and did not."""
     external_id: str | None
     """The caller's own, if it sent one."""
+
+    def __repr__(self) -> str:
+        return f"Call({self.method}, {self.target!r})"
+
+
+Lacking = tuple[Rows, int | None]
+"""What has to be made beside a row of the caller's headers, and where the external id stands in it."""
 
 
 @dataclass(frozen=True, slots=True)
 class BoundScheme:
     token: bool
-    set: Rows = field(repr=False)
-    default: Rows = field(repr=False)
-    signatures: tuple[Signature, ...] = field(repr=False)
+    is_quick: bool
+    """No private key is needed."""
     strip: Strip
+    lacking: Remembered[tuple[str, ...], Lacking] = field(repr=False)
+    signatures: Asked = field(repr=False)
     headers_due: tuple[tuple[str, str, str], ...]
     header_names: tuple[str, ...]
     """Names that templates of this scheme read as `{header.NAME}`."""
@@ -95,10 +103,9 @@ class Signer:
         canonical = self._canonical_body(body)
         sent = canonical if self._send_canonical else body
         kept = scheme.strip.keep(headers, body_changes=sent != body)
-        names = {name.lower() for name, _ in kept}
-        missing = tuple([row for row in scheme.default if row[0].lower() not in names])
-        external_id = value_of(kept, self._id_header) if self._id_header in names else None
-        return Call(method, target, kept, body, canonical, sent, scheme, missing, external_id)
+        made, place = scheme.lacking[names_of(kept)]
+        external_id = None if place is None else kept[place][1]
+        return Call(method, target, kept, body, canonical, sent, scheme, made, external_id)
 
     def _scheme(self, method: str, target: str) -> BoundScheme:
         below = below_base(target, self._base)
@@ -106,11 +113,11 @@ class Signer:
 
     def draft(self, call: Call, token: Token | None, now_ms: int, external_id: str | None) -> Draft:
         """One clock reading for header and string. `external_id`: the call's own, or one made by Paraf."""
-        given = self._given(call.method, call.target, call.raw_body, call.canonical_body, token)
-        given |= {"now": b"%d" % now_ms, "external_id": (external_id or "").encode()}
-        values = Values(given, self._lazy)
+        values = self._values(call.method, call.target, call.raw_body, call.canonical_body, token)
+        values["now"] = b"%d" % now_ms
+        values["external_id"] = external_id.encode() if external_id else b""
         scheme = call.scheme
-        headers = call.headers + rendered(scheme.set + call.missing, values)
+        headers = call.headers + rendered(call.made, values)
         if self.external_id and call.external_id is None and external_id is not None:
             headers += ((self.external_id.header, external_id),)
         if scheme.header_names:
@@ -123,8 +130,8 @@ class Signer:
         compare = self._binding.profile.compare
         if compare is None:
             raise ProxyError("not_allowed", "this provider has no signer to compare with")
-        given = self._given(call.method, call.target, b"", b"", token)
-        values = Values({**self._binding.known, **given, "now": b"%d" % now_ms}, self._lazy)
+        values = self._values(call.method, call.target, b"", b"", token)
+        values = Values({**self._binding.known, **values, "now": b"%d" % now_ms}, self._lazy)
         headers = rendered(self._binding.headers(compare.headers), values)
         url = self._base.text + compare.endpoint.target
         return SignedRequest(compare.endpoint.method, url, headers, json_body(compare.json, values))
@@ -134,20 +141,19 @@ class Signer:
     ) -> Demand:
         """The signature of what the provider sends: `target` is the path of the merchant's URL, the base its origin."""
         signature = self._binding.signature(self._binding.profile.callbacks[name])
-        given = self._given(method, target, body, self._canonical_body(body), token)
-        values = Values({**given, **_header_values(_read_headers((signature,)), headers)}, self._lazy)
-        return demands((signature,), values)[0]
+        values = self._values(method, target, body, self._canonical_body(body), token)
+        values.update(_header_values(_read_headers((signature,)), headers))
+        return demands(asked((signature,)), values)[0]
 
-    def _given(
-        self, method: str, target: str, raw_body: bytes, canonical_body: bytes, token: Token | None
-    ) -> dict[str, bytes]:
-        return {
+    def _values(self, method: str, target: str, raw_body: bytes, canonical_body: bytes, token: Token | None) -> Values:
+        given = {
             "method": self._method(method).encode(),
             "target": target.encode(),
             "body": canonical_body,
             "raw_body": raw_body,
             "token": token.value.reveal().encode() if token else b"",
         }
+        return Values(given, self._lazy)
 
     def _canonical_body(self, body: bytes) -> bytes:
         if not body:
@@ -165,15 +171,10 @@ class Signer:
         binding = self._binding
         signatures = tuple(binding.signature(signature) for signature in scheme.signatures)
         read = _read_headers(signatures)
-        return BoundScheme(
-            scheme.token,
-            binding.headers(scheme.set),
-            binding.headers(scheme.default),
-            signatures,
-            self._strip(scheme, read),
-            headers_due(signatures),
-            read,
-        )
+        lacking = _lacking(binding.headers(scheme.set), binding.headers(scheme.default), self._id_header)
+        quick = not any(isinstance(signature.key, str) for signature in signatures)
+        strip, due = self._strip(scheme, read), headers_due(signatures)
+        return BoundScheme(scheme.token, quick, strip, Remembered(lacking), asked(signatures), due, read)
 
     def _strip(self, scheme: Scheme, read: Sequence[str]) -> Strip:
         """What any scheme of the profile sets is owned in every one: a rule cannot open a gap. What is `read` into a
@@ -184,6 +185,15 @@ class Signer:
         owned |= {signature.header for each in every for signature in each.signatures}
         single = {*scheme.default, *read, *([self.external_id.header] if self.external_id else ())}
         return Strip.of(owned={*owned, *scheme.drop}, single=single)
+
+
+def _lacking(always: Rows, default: Rows, id_header: str) -> Callable[[tuple[str, ...]], Lacking]:
+    def lacking(names: tuple[str, ...]) -> Lacking:
+        there = PLACES[names]
+        missing = tuple([row for row in default if row[0].lower() not in there])
+        return always + missing, there[id_header][0] if id_header in there else None
+
+    return lacking
 
 
 def _header_values(names: Sequence[str], headers: Headers) -> dict[str, bytes]:

@@ -5,8 +5,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, TextIO, cast
 
@@ -16,6 +15,7 @@ from structlog.typing import EventDict, FilteringBoundLogger, Processor, Wrapped
 from proxy.model import STARS, Clock, Secret
 from proxy.telemetry.labels import CircuitState, method_label
 from proxy.telemetry.story import Story
+from proxy.telemetry.writer import Writer, alone
 
 LATEST: Final = 0.05
 """Seconds that the line of a request waits for others."""
@@ -30,16 +30,33 @@ _COLOURS: Final = {"debug": "2", "info": "32", "warning": "33", "error": "31", "
 
 
 def configure(
-    level: str, form: Format, stream: TextIO, clock: Clock, environ: Mapping[str, str] = os.environ
+    level: str,
+    form: Format,
+    stream: TextIO,
+    clock: Clock,
+    environ: Mapping[str, str] = os.environ,
+    *,
+    writer: Callable[[TextIO], Writer] = alone,
 ) -> FilteringBoundLogger:
-    """A logger that writes to `stream`. `auto` writes for people on a terminal and JSON elsewhere."""
+    """A logger that writes to `stream`. `auto` writes for people on a terminal and JSON elsewhere.
+
+    `writer` is one of `telemetry.writer`.
+    """
     terminal = stream.isatty()
     human = form == "human" or (form == "auto" and terminal)
     render: Processor = _Human(colour=terminal and not environ.get("NO_COLOR")) if human else _json
     time = _Time(clock)
+    head = _Head(time)
+
+    def lost(count: int) -> str:
+        words = "lines were lost: nobody read them in time"
+        return cast(
+            "str", render(None, "warning", head(None, "warning", {"event": "log", "lost": count, "words": words}))
+        )
+
     logger = structlog.wrap_logger(
-        cast("WrappedLogger", _Lines(stream, None if human else time)),
-        processors=[_Head(time), redact, render],
+        cast("WrappedLogger", _Lines(writer(stream), lost, None if human else time)),
+        processors=[head, redact, render],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         context_class=dict,
     )
@@ -59,10 +76,11 @@ class RequestLog:
         self._lines = cast("_Lines", cast("Any", logger)._logger)  # noqa: SLF001 -- structlog gives no other way to it
         bound = json.dumps(structlog.get_context(logger))[1:-1]
         self._event = f'"event": "request", {bound}, ' if bound else '"event": "request", '
+        self._tells = {level for level, number in _LEVELS.items() if logger.is_enabled_for(number)}
 
     def told(self, story: Story) -> None:
         level = "warning" if story.status >= 500 else "info"
-        if not self._logger.is_enabled_for(_LEVELS[level]):
+        if level not in self._tells:
             return
         members, time = _members(story), self._lines.json_time
         if time is None:
@@ -73,6 +91,11 @@ class RequestLog:
     def flush(self) -> None:
         self._lines.flush()
 
+    def close(self) -> None:
+        """Nothing is left to be written, unless the reader stalls."""
+        self._lines.flush()
+        self._lines.writer.drain()
+
     def circuit(self, route: str, state: CircuitState) -> None:
         tell = {"open": self._logger.warning, "half-open": self._logger.debug, "closed": self._logger.info}[state]
         tell("circuit", route=route, state=state)
@@ -80,24 +103,38 @@ class RequestLog:
 
 def _members(story: Story) -> str:
     """What is known of the request, as members of a JSON object."""
-    told = (
+    sendings = story.sendings
+    return (
         f'"request_id": "{story.request_id}", "route": "{story.route}", "method": "{method_label(story.method)}"'
         f', "status": {story.status}, "outcome": "{story.outcome}"'
+        f"{'' if story.caller is None else _caller(story.caller)}{'' if story.error is None else _fault(story)}"
+        f'{_answered(story)}, "attempts": {sendings}, "sent": "{"maybe" if sendings else "no"}"'
+        f'{_phases(story)}, "generation": {story.generation}'
     )
-    if story.error is not None:
-        told += f', "error": "{story.error}"'
-    if story.detail is not None:
-        told += f', "detail": {json.dumps(_printable(story.detail))}'
-    if story.provider_status is not None:
-        told += f', "provider_status": {story.provider_status}'
+
+
+def _caller(name: str) -> str:
+    return f', "caller": "{name}"'
+
+
+def _fault(story: Story) -> str:
+    detail = "" if story.detail is None else f', "detail": {json.dumps(_printable(story.detail))}'
+    return f', "error": "{story.error}"{detail}'
+
+
+def _answered(story: Story) -> str:
+    told = "" if story.provider_status is None else f', "provider_status": {story.provider_status}'
     if story.provider_code is not None:
         told += f', "provider_code": "{story.provider_code}"'
-    if story.external_id is not None:
-        told += f', "external_id": "{story.external_id}"'
-    told += f', "attempts": {story.sendings}, "sent": "{story.sent}"'
-    for phase, seconds in story.phases.items():
-        told += f', "{phase}_ms": {seconds * 1000:.2f}'
-    return f'{told}, "generation": {story.generation}'
+    return told if story.external_id is None else f'{told}, "external_id": "{story.external_id}"'
+
+
+def _phases(story: Story) -> str:
+    token, sign, upstream = story.token * 1000, story.sign * 1000, story.upstream * 1000
+    if token and upstream:
+        told = f', "token_ms": {token:.2f}, "sign_ms": {sign:.2f}, "upstream_ms": {upstream:.2f}'
+        return f'{told}, "total_ms": {story.total * 1000:.2f}'
+    return "".join([f', "{phase}_ms": {seconds * 1000:.2f}' for phase, seconds in story.phases.items()])
 
 
 def redact(_logger: WrappedLogger, _level: str, event: EventDict) -> EventDict:
@@ -178,11 +215,13 @@ def _word(value: object) -> str:
 
 
 class _Lines:
-    """Where lines go. A full disk or a closed pipe must not stop a payment. `json_time` is there if they are JSON."""
+    """What is to be written. `lost` says how many lines were not; `json_time` is there if lines are JSON."""
 
-    def __init__(self, stream: TextIO, json_time: _Time | None) -> None:
+    def __init__(self, writer: Writer, lost: Callable[[int], str], json_time: _Time | None) -> None:
         self.json_time = json_time
-        self._stream = stream
+        self.writer = writer
+        self._tell_lost = lost
+        self._lost = 0
         self._waiting: list[str] = []
 
     def msg(self, line: str) -> None:
@@ -204,10 +243,13 @@ class _Lines:
 
     def flush(self) -> None:
         lines, self._waiting = self._waiting, []
-        if lines:
-            with suppress(OSError, ValueError):
-                self._stream.write("\n".join(lines) + "\n")
-                self._stream.flush()
+        if not lines:
+            return
+        told = [self._tell_lost(self._lost)] if self._lost else []
+        if self.writer.put("\n".join((*told, *lines, ""))):
+            self._lost = 0
+        else:
+            self._lost += len(lines)
 
 
 class _Foreign(logging.Handler):

@@ -1,0 +1,32 @@
+"""What was found out about a text that comes again and again, in a table that cannot grow."""
+
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
+
+K = TypeVar("K", bound=Sequence[str | bytes])
+V = TypeVar("V")
+
+MOST: Final = 512
+LONGEST: Final = 4096
+"""Characters of a key that is kept. Keys are what callers send: neither their number nor their length is ours."""
+
+
+class Remembered(dict[K, V]):
+    """`table[key]` is what `find(key)` gives, found once. What raises is not kept; a full table begins anew.
+
+    A key is a text or a row of texts.
+    """
+
+    __slots__ = ("_find",)
+
+    def __init__(self, find: Callable[[K], V]) -> None:
+        super().__init__()
+        self._find = find
+
+    def __missing__(self, key: K) -> V:
+        found = self._find(key)
+        if sum(map(len, key)) <= LONGEST:
+            if len(self) >= MOST:
+                self.clear()
+            self[key] = found
+        return found
