@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = """
     __main__
     commands
-    compare evidence supervisor
+    compare doctor evidence supervisor
     worker child
     app kube sandbox
     inbound
