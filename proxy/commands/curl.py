@@ -36,8 +36,9 @@ _ESCAPE: Final = re.compile(r"\\(u[0-9a-fA-F]{1,4}|U[0-9a-fA-F]{1,8}|x[0-9a-fA-F
 _ESCAPES: Final = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "e": "\x1b", "f": "\f", "v": "\v"}
 _NO_VALUE: Final = frozenset(
     """--compressed --insecure --silent --show-error --verbose --location --include --fail --http1.1 --http2 --ipv4
-    --ipv6 --globoff --no-buffer --fail-with-body --progress-bar --path-as-is --no-keepalive  --http1.0
-    --no-progress-meter --http2-prior-knowledge --http3 --tlsv1.2 --tlsv1.3 --location-trusted --disable --next""".split()
+    --ipv6 --globoff --no-buffer --fail-with-body --progress-bar --path-as-is --no-keepalive --http1.0 --no-
+    progress-meter --http2-prior-knowledge --http3 --tlsv1.2 --tlsv1.3 --location-trusted --disable --next
+    """.split()
 )
 _FLAGS: Final = "ksSvLifgNq#46012jnO"
 """Single letters that take no value, and may stand together: `-sSL`."""
@@ -170,9 +171,11 @@ _TAKES: Final[dict[str, Take]] = {
 }
 _BARE: Final = frozenset({"--get", "--head"})
 _SKIPPED: Final = frozenset(
-    """--output --max-time --connect-timeout --proxy --cacert --cert --key --resolve --write-out --retry --unix-socket
-    --interface --max-redirs --cert-type --key-type --pass --noproxy --ciphers --connect-to --dump-header
-    --retry-delay --limit-rate --cookie-jar --proxy-user --expect100-timeout --config --capath --stderr --trace --trace-ascii""".split()
+    """--output --max-time --connect-timeout --proxy --cacert --cert --key --resolve --write-out --retry --unix-
+    socket --interface --max-redirs --cert-type --key-type --pass --noproxy --ciphers --connect-to --dump-header
+    --retry-delay --limit-rate --cookie-jar --proxy-user --expect100-timeout --config --capath --stderr --trace
+    --trace-ascii
+    """.split()
 )
 """What takes a value that plays no part in a signature."""
 _VALUED: Final = (frozenset(_TAKES) | _SKIPPED) - _BARE

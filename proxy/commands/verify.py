@@ -43,9 +43,7 @@ class Question:
 @click.option("-H", "--header", "headers", multiple=True, help="A header of the signed request, `Name: value`.")
 @click.option("--curl", "command", help="The signed request as a curl command; `-` reads one from stdin.")
 @click.option("--token", help="The access token that should have been used.")
-@click.option(
-    "--at", help="When the request was sent (RFC 3339 or epoch milliseconds), if its own time is doubted."
-)
+@click.option("--at", help="When the request was sent (RFC 3339 or epoch milliseconds), if its own time is doubted.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def verify(
     file: str, allow_inline_secrets: bool, route: str, request_words: tuple[str, ...], data: str,
