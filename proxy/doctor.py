@@ -26,7 +26,7 @@ from proxy.keyring import Keyring, spki_fingerprint
 from proxy.model import Account, Clock
 from proxy.outbound.dial import verified_tls
 from proxy.outbound.outlet import Outlet
-from proxy.settings import Settings
+from proxy.settings import RouteSettings, Settings
 from proxy.storeforms import MEMORY
 from proxy.stores.opening import opened
 
@@ -75,7 +75,8 @@ async def examine(settings: Settings, generation: Generation, folder: Path, *, t
     clock = SystemClock()
     looks = [asyncio.to_thread(_reached, place, clock) for place in places(generation)]
     found = [check for checks in await asyncio.gather(*looks) for check in checks]
-    found += [*_keys(generation), *_files(settings, folder)]
+    for route in settings.routes:
+        found += [*_keys(generation.lanes[route.name]), *_files(route, folder)]
     return found + await _tokens(settings, generation, clock, take_token=take_token)
 
 
@@ -200,29 +201,25 @@ def _skew(origin: str, behind: float, window: float) -> Check:
     return Check("failed" if far > window else "warning", origin, "clock", words + fix)
 
 
-def _keys(generation: Generation) -> Iterator[Check]:
-    for name, lane in generation.lanes.items():
-        for credential, key in lane.keys.items():
-            public = key.public_key()
-            words = (
-                f"RSA {public.key_size}, its public part has the fingerprint SHA-256 {spki_fingerprint(cast(Any, key))}"
-            )
-            yield Check("ok", f"route {name}", "key", f"{credential}: {words}")
-        if lane.outlet.identity:
-            yield Check("ok", f"route {name}", "key", "tls.client_cert and tls.client_key belong together")
-        if not lane.keys:
-            yield Check("ok", f"route {name}", "key", "every credential is read; none of them is a private key")
+def _keys(lane: Lane) -> Iterator[Check]:
+    subject = f"route {lane.route.name}"
+    for credential, key in lane.keys.items():
+        words = f"{credential}: RSA {key.public_key().key_size}, its public part has the fingerprint SHA-256"
+        yield Check("ok", subject, "key", f"{words} {spki_fingerprint(cast(Any, key))}")
+    if lane.outlet.identity:
+        yield Check("ok", subject, "key", "tls.client_cert and tls.client_key belong together")
+    if not lane.keys:
+        yield Check("ok", subject, "key", "every credential is read; none of them is a private key")
 
 
-def _files(settings: Settings, folder: Path) -> Iterator[Check]:
-    keyring = Keyring(strict_permissions=False)
-    for route in settings.routes:
-        remarks = [
-            Check("warning", f"route {route.name}", "files", f"{name}: {remark}")
-            for name, reference in route.credentials.items()
-            for remark in keyring.remarks(reference, base=folder)
-        ]
-        yield from remarks or [Check("ok", f"route {route.name}", "files", "no secret file is open to others")]
+def _files(route: RouteSettings, folder: Path) -> Iterator[Check]:
+    keyring, subject = Keyring(), f"route {route.name}"
+    remarks = [
+        Check("warning", subject, "files", f"{name}: {remark}")
+        for name, reference in route.credentials.items()
+        for remark in keyring.remarks(reference, base=folder)
+    ]
+    yield from remarks or [Check("ok", subject, "files", "no secret file is open to others")]
 
 
 async def _tokens(settings: Settings, generation: Generation, clock: Clock, *, take_token: bool) -> list[Check]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -27,7 +28,8 @@ def doctor(file: str, allow_inline_secrets: bool, take_token: bool, as_json: boo
         examine(loaded.settings, loaded.generation, Path(file).resolve().parent, take_token=take_token)
     )
     good = all(check.state != "failed" for check in checks)
-    click.echo(_json(checks, good=good) if as_json else _table(checks))
+    colour = False if "NO_COLOR" in os.environ else None
+    click.echo(_json(checks, good=good) if as_json else _table(checks), color=colour)
     return 0 if good else EXIT_FAILURE
 
 

@@ -1,6 +1,7 @@
 """`paraf verify`: which part of a signed request differs from what its route would have signed."""
 
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
@@ -69,7 +70,7 @@ def _pasted(words: tuple[str, ...], command: str | None, headers: tuple[str, ...
         return Pasted(words[0].upper(), words[1], headers_of(headers), (body_of(data),))
     if (words == ("-",)) is (command is not None) or words not in ((), ("-",)) or headers or data:
         raise click.UsageError("give METHOD and TARGET with -H and -d, or --curl '...', or - to read a curl command")
-    text = command if command is not None else click.get_text_stream("stdin").read()
+    text = command if command is not None else sys.stdin.read()
     try:
         return parse_curl(text, file_of)
     except ValueError as error:
