@@ -21,18 +21,19 @@ LAYERS = """
     __main__
     commands
     compare supervisor
-    worker
+    worker alone
     app kube sandbox
+    standing reloading
     inbound
     pipeline
     crew answers
-    fetch
+    fetch loading
     generation
     tokens
     storekeys errand gate breaker deadline
     failures sharing
     stores outbound keyring catalogue upstreams sealing telemetry ids
-    keyforms
+    keyforms files
     signing
     routes headers
     settings

@@ -1,23 +1,16 @@
 """What most commands begin with: the option that names the file, and the file made into a generation."""
 
-import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
-from proxy.errors import ConfigError, Finding
-from proxy.generation import Generation, build
-from proxy.settings import Settings, read_settings
+from proxy import catalogue
+from proxy.files import Files
+from proxy.loading import ConfigFile, Loaded
 
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    settings: Settings
-    generation: Generation
-    warnings: tuple[Finding, ...]
+__all__ = ["Loaded", "config_options", "load", "text_of"]
 
 
 def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -32,23 +25,11 @@ def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return file(inline(command))
 
 
-def load(
-    file: str, *, allow_inline_secrets: bool, adjust: Callable[[Settings], Settings] = lambda settings: settings
-) -> Loaded:
-    """`adjust` has the last word on the settings. Raises ConfigError with every finding."""
-    text = text_of(file)
-    settings, warnings = read_settings(text, file, environ=os.environ, allow_inline_secrets=allow_inline_secrets)
-    settings = adjust(settings)
-    generation = build(settings, environ=os.environ, folder=Path(file).resolve().parent)
-    return Loaded(settings, generation, tuple(sorted((*warnings, *generation.findings))))
+def load(file: str, *, allow_inline_secrets: bool) -> Loaded:
+    """Raises ConfigError with every finding."""
+    return ConfigFile(file, allow_inline_secrets).load()
 
 
 def text_of(file: str) -> str:
     """Raises ConfigError."""
-    try:
-        return Path(file).read_text(encoding="utf-8")
-    except OSError as error:
-        words = f"cannot be read: {error.strerror or 'unknown'}"
-    except UnicodeDecodeError:
-        words = "is not UTF-8 text"
-    raise ConfigError([Finding(file, 1, 1, "(file)", words)])
+    return catalogue.text_of(Path(file), file, Files(), pipe=True)

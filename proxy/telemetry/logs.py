@@ -46,6 +46,11 @@ def configure(
     return cast("FilteringBoundLogger", logger.bind())
 
 
+def set_level(logger: FilteringBoundLogger, level: str) -> None:
+    """From now on, for everybody who has this logger: a level is the class that structlog makes for it."""
+    logger.__class__ = structlog.make_filtering_bound_logger(level)
+
+
 class RequestLog:
     """Writes the line of a request when it is over.
 
