@@ -69,6 +69,15 @@ def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
+def is_address(host: str) -> bool:
+    """Is it an address and no name?"""
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def is_loopback(host: str) -> bool:
     """Is it this machine by its very name? (RFC 6761 section 6.3 for `localhost`.)"""
     try:
@@ -101,7 +110,10 @@ class TcpListen:
 
 @dataclass(frozen=True, slots=True)
 class UnixListen:
+    """`mode`: who may connect, as of a file; None for what is usual there."""
+
     path: str
+    mode: int | None = None
 
     @property
     def loopback(self) -> bool:
@@ -109,7 +121,7 @@ class UnixListen:
         return False
 
     def clashes(self, other: "Listen") -> bool:
-        return self == other
+        return isinstance(other, UnixListen) and self.path == other.path
 
     def __str__(self) -> str:
         return f"unix:{self.path}"
@@ -125,7 +137,7 @@ def _places(host: str) -> frozenset[str]:
 
 
 def parse_listen(text: str) -> Listen:
-    """`127.0.0.1:8080`, `[::1]:8080`, `localhost:8080`, `unix:/run/paraf.sock`."""
+    """`127.0.0.1:8080`, `[::1]:8080`, `localhost:8080`, `unix:/run/paraf.sock`, `unix:/run/paraf.sock?mode=0600`."""
     if text.startswith("unix:"):
         return _unix(text.removeprefix("unix:"))
     host, port = (text, None) if re.fullmatch(r":?[0-9]+", text) else host_and_port(text)
@@ -134,12 +146,16 @@ def parse_listen(text: str) -> Listen:
     return TcpListen(host, port)
 
 
-def _unix(path: str) -> UnixListen:
+def _unix(text: str) -> UnixListen:
+    path, _, wish = text.partition("?")
+    mode = re.fullmatch(r"mode=(0?[0-7]{3})", wish)
+    if wish and not (mode and int(mode[1], 8) & 0o600 == 0o600):
+        raise ValueError("behind the path of a socket stands its mode alone, which lets the owner in: ?mode=0600")
     if not path.startswith("/") or path.endswith("/") or "\x00" in path:
         raise ValueError("a unix socket needs its full path: unix:/run/paraf.sock")
     if len(path.encode()) > _UNIX_LIMIT:
         raise ValueError(f"the path of a unix socket has at most {_UNIX_LIMIT} bytes")
-    return UnixListen(path)
+    return UnixListen(path, int(mode[1], 8)) if mode else UnixListen(path)
 
 
 def parse_admin(text: str) -> Listen | None:

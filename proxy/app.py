@@ -21,11 +21,13 @@ from proxy.answers import Answerer, TokenAnswers
 from proxy.clock import SystemClock
 from proxy.fetch import TokenFetch
 from proxy.generation import Generation, Lane
+from proxy.hardening import no_dumps
 from proxy.ids import RequestIds
 from proxy.inbound.admin import AdminServer, State
 from proxy.inbound.listeners import Listeners, bound
 from proxy.inbound.server import InboundServer
 from proxy.inbound.standin import with_standins
+from proxy.inbound.tunnels import Tunnels
 from proxy.inbound.turns import Seat
 from proxy.inbound.ways import match
 from proxy.model import Clock, InboundRequest
@@ -44,6 +46,7 @@ from proxy.telemetry.logs import RequestLog, configure, set_level, silence_aioht
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.news import RequestNews, StoreNews, TokenNews
 from proxy.telemetry.story import Story
+from proxy.telemetry.writer import alone, among_others
 from proxy.tokens import Tokens
 
 GC_THRESHOLD: Final = (10_000, 20, 50)
@@ -129,7 +132,9 @@ class App:
         self._listeners = listeners
         self._seat = seat
         self._clock = SystemClock()
-        self.logger = configure(settings.log.level, settings.log.format, log, self._clock)
+        self.logger = configure(
+            settings.log.level, settings.log.format, log, self._clock, writer=among_others if seat else alone
+        )
         if seat is not None:
             self.logger = self.logger.bind(worker=seat.number)
         self.metrics = metrics_of(generation, settings.store.kind, self._clock)
@@ -147,7 +152,7 @@ class App:
         """
         silence_aiohttp(self.logger)
         async with AsyncExitStack() as stack:
-            stack.callback(self.lines.flush)
+            stack.callback(self.lines.close)
             self.listeners = listeners = self._listeners or stack.enter_context(bound(self._settings, {}))
             self._own = [address for listener in listeners.callers for address in listening(listener.sock)]
             self._system = verified_tls()  # once: the roots take 60 ms to read (measured)
@@ -246,6 +251,12 @@ class App:
             clock=self._clock,
             complain=lambda words: self.logger.error("fault", words=words),
             seat=self._seat,
+            tunnels=Tunnels(
+                lambda: self._generation,
+                self._clock,
+                arrived=self.metrics.arrived,
+                remark=lambda route, words: self.logger.warning("interception", route=route, words=words),
+            ),
         )
         stack.push_async_callback(self._drain, listeners, server)
         for listener in listeners.callers:
@@ -277,7 +288,7 @@ def prepare_process() -> None:
     """What a process that holds keys and connections wants of its system. SIGHUP is kept for reloads to come: until
     then it must not end what is in flight.
     """
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    no_dumps()
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

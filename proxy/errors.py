@@ -24,6 +24,7 @@ KINDS: Final = {
     kind.code: kind
     for kind in (
         Kind("bad_request", 400, "The request cannot be read"),
+        Kind("caller_unauthorized", 401, "The caller is not known"),
         Kind("not_allowed", 403, "The route does not allow this"),
         Kind("no_route", 404, "No route for this request"),
         Kind("method_not_allowed", 405, "Method not allowed"),
@@ -51,7 +52,7 @@ class ProxyError(Exception):
     """A request that Paraf answers itself.
 
     `code` is a key of KINDS. `retry_after` in seconds. `provider_status` and `provider_code` (digits only)
-    are given when a provider's answer led to it.
+    are given when a provider's answer led to it. `status` stands instead of the kind's own.
     """
 
     def __init__(
@@ -63,9 +64,11 @@ class ProxyError(Exception):
         retry_after: float | None = None,
         provider_status: int | None = None,
         provider_code: str | None = None,
+        status: int | None = None,
     ) -> None:
         super().__init__(detail)
         self.kind = KINDS[code]
+        self.status = status or self.kind.status
         self.detail = detail
         self.sent: Sent = sent
         self.retry_after = retry_after

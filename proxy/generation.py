@@ -6,16 +6,17 @@ route is reported at once.
 
 import re
 import ssl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from proxy.addresses import BaseUrl
 from proxy.breaker import Breaker
+from proxy.callers import Callers, caller_token
 from proxy.catalogue import Catalogue
 from proxy.deadline import Deadline
 from proxy.errors import ConfigError, Finding
@@ -43,6 +44,9 @@ from proxy.source import Path
 from proxy.storeforms import MEMORY
 from proxy.storekeys import AccessReader, StoreAccess, own_secret
 from proxy.upstreams import bases, hosts, strays
+
+if TYPE_CHECKING:
+    from proxy.authority import Authority
 
 MIN_GAP: Final = 1.0
 MIN_GAP_EXCLUSIVE: Final = 5.0
@@ -74,6 +78,8 @@ class Lane:
     """Of the whole way to the head of the answer."""
     patience: Patience
     outlet: Outlet
+    callers: Callers | None
+    """Who may call, where the route asks."""
     standin: BaseUrl | None
     """The base of the token call, if a stand-in answers there."""
 
@@ -89,6 +95,8 @@ class Generation:
     control_token: Secret | None
     own_secrets: Mapping[tuple[str, ...], Secret] = field(repr=False)
     """By identity of the account."""
+    authority: "Authority | None" = None
+    """What certificates for interception are signed with."""
     number: int = 1
     """Counts the configurations of one process; it stands in every request's log line."""
 
@@ -113,6 +121,11 @@ def build(
     return _Builder(settings, environ, folder, files or Files()).build()
 
 
+def hosts_of(settings: Settings, folder: FilePath) -> frozenset[str]:
+    """By which its routes are found. Needs no credentials. Raises ConfigError."""
+    return _Builder(settings, {}, folder, Files()).hosts()
+
+
 class _Builder:
     def __init__(self, settings: Settings, environ: Mapping[str, str], folder: FilePath, files: Files) -> None:
         self._settings = settings
@@ -123,6 +136,12 @@ class _Builder:
         self._catalogue = Catalogue(self._profile_folders(), files)
         self._first: dict[tuple[str, ...], tuple[Account, _Credentials]] = {}
         self._own_secrets: dict[tuple[str, ...], Secret] = {}
+
+    def hosts(self) -> frozenset[str]:
+        profiles = {route.name: self._profile(route) for route in self._settings.routes}
+        if self._findings:
+            raise ConfigError(sorted(self._findings))
+        return frozenset[str]().union(*hosts(self._settings.routes, profiles).values())
 
     def build(self) -> Generation:
         profiles = {route.name: self._profile(route) for route in self._settings.routes}
@@ -136,10 +155,22 @@ class _Builder:
             if lane:
                 lanes[route.name] = lane
         store, control_token = self._access()
+        authority = self._authority(lane.route for lane in lanes.values())
         if any(finding.severity == "error" for finding in self._findings):
             raise ConfigError(sorted(self._findings))
         table = RouteTable((lane.route for lane in lanes.values()), self._settings.allowed_hosts)
-        return Generation(table, lanes, tuple(sorted(self._findings)), store, control_token, self._own_secrets)
+        findings = tuple(sorted(self._findings))
+        return Generation(table, lanes, findings, store, control_token, self._own_secrets, authority=authority)
+
+    def _authority(self, routes: Iterable[Route]) -> "Authority | None":
+        if self._settings.ca is None and not any(route.intercept for route in self._settings.routes):
+            return None
+        from proxy.interception import AuthorityReader  # noqa: PLC0415 -- it loads all of X.509
+
+        reader = AuthorityReader(self._settings, self._environ, self._folder, files=self._files)
+        authority = reader.read(routes)
+        self._findings += reader.findings
+        return authority
 
     def _access(self) -> tuple[StoreAccess, Secret | None]:
         reader = AccessReader(self._settings, self._keyring, self._environ, self._folder)
@@ -181,14 +212,23 @@ class _Builder:
         if route.token_standin and profile.token is None:
             self._find(route, ("token_standin",), f"{profile.name} has no token: nothing to stand in for; take it out")
         credentials = self._credentials(route, profile, _needed(route, profile, switches, faults))
-        tls_ca = self._tls_ca(route)
+        tls_ca, callers = self._tls_ca(route), self._callers(route)
         if places is None or credentials is None or faults:
             return None
         binding, wanted = bind(profile, switches, credentials.filled(profile)), switches["external_id"]
         exchange = Exchange(binding, profile.token, places.token) if profile.token and _wants_token(binding) else None
         account = self._account(route, profile, exchange, credentials)
         self._own_secrets.setdefault(account.identity, own_secret(credentials.texts, credentials.keys))
-        addressed = Route(route.name, route.prefix, chosen_by, places.api, route.allow, route.limits, route.timeouts)
+        addressed = Route(
+            name=route.name,
+            prefix=route.prefix,
+            hosts=chosen_by,
+            base=places.api,
+            allow=route.allow,
+            limits=route.limits,
+            timeouts=route.timeouts,
+            intercept=route.intercept,
+        )
         return Lane(
             route=addressed,
             profile=profile,
@@ -204,6 +244,7 @@ class _Builder:
             deadline=Deadline(route.timeouts.total),
             patience=Patience(route.timeouts.connect, route.timeouts.first_byte, route.timeouts.idle),
             outlet=Outlet(tls_ca, route.allow_private),
+            callers=callers,
             standin=places.token if route.token_standin else None,
         )
 
@@ -257,6 +298,18 @@ class _Builder:
             text = self._keyring.authorities(route.tls_ca, environ=self._environ, base=self._folder)
             authorities += [_certificates(text)]
         return "".join(authorities) or None
+
+    def _callers(self, route: RouteSettings) -> Callers | None:
+        tokens: dict[str, Secret] = {}
+        for name, reference in route.caller_token.items():
+            path = ("caller_token", name)
+            for remark in self._keyring.remarks(reference, base=self._folder):
+                self._warn(route, path, remark)
+            with self._reported(route, path):
+                tokens[name] = caller_token(
+                    self._keyring.read(reference, environ=self._environ, base=self._folder), tokens.values()
+                )
+        return Callers(tokens) if route.caller_token else None
 
     def _account(
         self, route: RouteSettings, profile: Profile, exchange: Exchange | None, credentials: "_Credentials"

@@ -1,6 +1,5 @@
 """A configuration file made into a generation, as often as it is asked for."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from proxy.errors import Finding
 from proxy.files import Files
 from proxy.generation import Generation, build
 from proxy.settings import Settings, read_settings
+from proxy.variables import VARIABLES
 
 Adjust = Callable[[Settings], Settings]
 
@@ -34,11 +34,13 @@ class ConfigFile:
     def load(self, files: Files | None = None, *, number: int = 1) -> Loaded:
         """`files`: where it is read from. Raises ConfigError with every finding."""
         files = files or Files()
-        text = text_of(Path(self.name), self.name, files, pipe=True)
-        settings, warnings = read_settings(
-            text, self.name, environ=os.environ, allow_inline_secrets=self.allow_inline_secrets
-        )
+        settings, warnings = self.settings(files)
         settings = self.adjust(settings)
-        generation = build(settings, environ=os.environ, folder=Path(self.name).resolve().parent, files=files)
+        generation = build(settings, environ=VARIABLES, folder=Path(self.name).resolve().parent, files=files)
         found = tuple(sorted((*warnings, *generation.findings)))
         return Loaded(settings, replace(generation, number=number), found, files)
+
+    def settings(self, files: Files) -> tuple[Settings, list[Finding]]:
+        """As written, without what the references lead to. Raises ConfigError."""
+        text = text_of(Path(self.name), self.name, files, pipe=True)
+        return read_settings(text, self.name, environ=VARIABLES, allow_inline_secrets=self.allow_inline_secrets)

@@ -49,8 +49,16 @@ class Secret:
     def __bool__(self) -> bool:
         return bool(self._value)
 
+    def __copy__(self) -> "Secret":
+        return self
+
+    def __deepcopy__(self, _: object) -> "Secret":
+        return self
+
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Secret is not pickled")
+
+    __getstate__ = __reduce__
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +134,19 @@ class Clock(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Tunnel:
+    """What a CONNECT named: the requests inside are for nothing else.
+
+    `headers` are those of the CONNECT, which says who is calling. `misnamed`: the TLS inside asked for another host.
+    """
+
+    host: str
+    port: int
+    headers: Headers = field(repr=False)
+    misnamed: bool = False
+
+
 class InboundRequest(Protocol):
     """The caller's request as the pipeline sees it; the head is whole, the body has yet to be held."""
 
@@ -141,6 +162,11 @@ class InboundRequest(Protocol):
     @property
     def loopback(self) -> bool:
         """Did it arrive on a loopback listener? Then a browser may be behind it, and its Host must be a known one."""
+        ...
+
+    @property
+    def tunnel(self) -> Tunnel | None:
+        """Through which it came, if it did."""
         ...
 
     async def hold(self, limit: int) -> bytes:

@@ -100,6 +100,8 @@ class Pipeline:
         lane, target = self.match(request)
         story.route = lane.route.name
         self.watch.arrived(story.route)
+        if lane.callers is not None:
+            story.caller = lane.callers.recognise(request)
         try:
             with lane.deadline.within() as limit:
                 body = await request.hold(lane.route.limits.body)

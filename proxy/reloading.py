@@ -18,6 +18,7 @@ from proxy.loading import ConfigFile, Loaded
 from proxy.model import Clock
 from proxy.settings import Settings
 from proxy.telemetry.news import ReloadNews
+from proxy.variables import VARIABLES, named
 
 POLL: Final = 5.0
 """Seconds between two looks at the files."""
@@ -111,6 +112,7 @@ class Reloading:
 
     def _took(self, loaded: Loaded, why: Why) -> None:
         self._running = loaded
+        VARIABLES.hide(named(loaded.settings))
         number = loaded.generation.number
         self.status = Status(number, self._clock.now_ms(), self.status.refused_at_ms)
         self._news.took(number, why, loaded.warnings)

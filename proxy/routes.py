@@ -23,6 +23,7 @@ class Route:
     allow: tuple[AllowRule, ...]
     limits: Limits
     timeouts: Timeouts
+    intercept: bool = False
 
     def allows(self, method: str, target: str) -> bool:
         below = below_base(target, self.base)

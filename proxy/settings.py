@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, cast
 
 from proxy.addresses import (
     AllowRule,
@@ -20,6 +20,7 @@ from proxy.addresses import (
     parse_listen,
     parse_prefix,
 )
+from proxy.bounds import FORMATS, LEVELS, Circuit, Drain, Limits, LogLevel, LogSettings, Timeouts
 from proxy.crosschecks import DEFAULT_ADDRESSES, cross_check
 from proxy.errors import Finding
 from proxy.quantities import duration, size
@@ -42,6 +43,7 @@ from proxy.switches import SWITCHES
 __all__ = [
     "AllowRule",
     "BaseUrl",
+    "CaForm",
     "Circuit",
     "Drain",
     "EnvReference",
@@ -62,54 +64,14 @@ __all__ = [
 ]
 
 MOST_WORKERS: Final = 64
-LogLevel = Literal["debug", "info", "warning", "error"]
-LogFormat = Literal["auto", "human", "json"]
-LEVELS: Final = ("debug", "info", "warning", "error")
-FORMATS: Final = ("auto", "human", "json")
 
 
 @dataclass(frozen=True, slots=True)
-class LogSettings:
-    """`auto` is human on a terminal, JSON elsewhere."""
+class CaForm:
+    """The local authority of interception: its certificate with the chain above it, and its key."""
 
-    level: LogLevel = "info"
-    format: LogFormat = "auto"
-
-
-@dataclass(frozen=True, slots=True)
-class Drain:
-    """Seconds: how long listeners stay open after SIGTERM, and how long what is in flight may then take."""
-
-    delay: float = 0.0
-    timeout: float = 25.0
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """`body` in bytes; `concurrency`, `math.inf` when off, and `queue` in requests."""
-
-    body: int = 1 << 20
-    concurrency: float = 256
-    queue: int = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Circuit:
-    """Opens after so many `faults` in a row, `math.inf` when off; then lets one request in `probe` seconds through."""
-
-    faults: float = 10
-    probe: float = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """Seconds. `total`: from the request's arrival to the answer's head; `idle`: each pause in an answer's body."""
-
-    connect: float = 3.0
-    first_byte: float = 30.0
-    idle: float = 30.0
-    total: float = 60.0
-    token: float = 10.0
+    cert: Reference
+    key: Reference
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +97,8 @@ class RouteSettings:
     switches: Mapping[str, Any]
     allow_small_keys: bool
     tls_ca: Reference | None
+    intercept: bool
+    caller_token: Mapping[str, Reference]
     token_standin: bool
     allow_private: bool
 
@@ -160,10 +124,11 @@ class Settings:
     workers: int = 1
     control: Listen | None = None
     control_token: Reference | None = None
+    ca: CaForm | None = None
 
 
-LATER: Final = frozenset("trace ca".split())
-LATER_IN_ROUTE: Final = frozenset("mode intercept caller_token refusals egress_proxy pool".split())
+LATER: Final = frozenset(("trace",))
+LATER_IN_ROUTE: Final = frozenset("mode refusals egress_proxy pool".split())
 LATER_IN_TLS: Final = frozenset("client_cert client_key sni min_version".split())
 """Keys of the contract that come in later versions. They are no part of the schema."""
 
@@ -221,6 +186,7 @@ BASE_URL: Final = Parsed(BaseUrl.parse, "a URL such as https://api.example.com")
 ALLOW: Final = Listing(Parsed(AllowRule.parse, "a method and a path such as POST /orders/**"), least=1)
 SECRET: Final = ReferenceShape(passphrase=ReferenceShape())
 INLINE_SECRET: Final = ReferenceShape(inline, ReferenceShape(inline))
+CALLER_NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 CA: Final = ReferenceShape(path_of_file)
 
 
@@ -259,6 +225,11 @@ def _route(secret: ReferenceShape) -> Record:
             "timeouts": Key(TIMEOUTS, "bounds of waiting", Timeouts()),
             "circuit": Key(
                 OrOff(CIRCUIT, Circuit(faults=math.inf)), "when a failing provider is left alone", Circuit()
+            ),
+            "intercept": Key(Flag(), "read what programs send over CONNECT to the route's hosts", default=False),
+            "caller_token": Key(
+                Table(replace(secret, passphrase=None), CALLER_NAME, "letters, digits and . _ -", least=1),
+                "who may call, by name, and the token that each sends",
             ),
             "allow_small_keys": Key(Flag(), "take RSA keys of fewer than 2048 bit", default=False),
             "allow_private": Key(Flag(), "the upstream's name may lead to an address of this network", default=False),
@@ -303,6 +274,16 @@ def _file(secret: ReferenceShape) -> Record:
             ),
             "workers": Key(Whole(1, MOST_WORKERS), "processes that serve together", 1),
             "log": Key(LOG, "what is logged, and how", LogSettings()),
+            "ca": Key(
+                Record(
+                    {
+                        "cert": Key(CA, "PEM file of its certificate, and what is above it", required=True),
+                        "key": Key(CA, "PEM file of its key", required=True),
+                    },
+                    CaForm,
+                ),
+                "the local authority of interception; `paraf ca init` makes it",
+            ),
             "allowed_hosts": Key(HOSTS, "further names that a loopback listener answers to", ()),
             "drain": Key(DRAIN, "how Paraf ends", Drain()),
             "strict_permissions": Key(Flag(), "secrets that others can read are an error", default=False),
@@ -332,6 +313,7 @@ def _route_settings(name: str, values: dict[str, Any]) -> RouteSettings:
         prefix=f"/{name}" if prefix is None else prefix,
         credentials=MappingProxyType(values.pop("credentials")),
         switches=MappingProxyType(switches),
+        caller_token=MappingProxyType(values.pop("caller_token") or {}),
         tls_ca=values.pop("tls")["ca"],
         **values,
     )

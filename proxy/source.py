@@ -30,7 +30,8 @@ _STEP = re.compile(r"[\w.!#$%&'*+^`|~-]{1,64}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    text: str
+    text: str = field(repr=False)
+    """Not shown: it can be a secret."""
     plain: bool = True
     """Written without quotes: only then can it stand for a number, a flag or nothing."""
     line: int = 0

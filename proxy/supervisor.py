@@ -35,6 +35,7 @@ from proxy.telemetry.logs import configure, set_level, silence_aiohttp
 from proxy.telemetry.merge import merge
 from proxy.telemetry.metrics import page
 from proxy.telemetry.news import ReloadNews
+from proxy.telemetry.writer import without_thread
 from proxy.worker import Post, enter
 
 FALSE_STARTS: Final = 5
@@ -72,7 +73,7 @@ class Supervisor:
         self._listeners = listeners
         self._directory = directory
         clock = self._clock = SystemClock()
-        self.logger = configure(settings.log.level, settings.log.format, log, clock)
+        self.logger = configure(settings.log.level, settings.log.format, log, clock, writer=without_thread)
         self._metrics = metrics_of(self._generation, settings.store.kind, clock)
         news = ReloadNews(self._metrics, self.logger)
         self.reloading = Reloading(file, loaded, self._swap, news=news, clock=clock, aside=_at_once)

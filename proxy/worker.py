@@ -26,6 +26,7 @@ from proxy.settings import Settings
 from proxy.sharing import joined
 from proxy.telemetry.logs import place
 from proxy.telemetry.merge import to_json
+from proxy.variables import VARIABLES, named
 
 _FAREWELL: Final = 1.0
 """Seconds for the last numbers to reach a supervisor that may be busy."""
@@ -57,6 +58,7 @@ def work(post: Post) -> int:
             runner.run(_serve(app, post))
     except Exception as fault:  # noqa: BLE001 -- told without its text
         app.logger.error("fault", words=place(fault))  # noqa: TRY400
+        app.lines.close()
         return 1
     return 0
 
@@ -91,6 +93,7 @@ class _Succeeding:
         if self._built is None or self._built.generation.number != number:
             return None
         self._app.swap(_own(self._built.settings, self._post), self._built.generation)
+        VARIABLES.hide(named(self._built.settings))
         self._built = None
         return int(number)
 

@@ -29,6 +29,7 @@ async def named(monkeypatch):
 
 
 def pytest_asyncio_loop_factories(config, item):
-    """PARAF_TEST_LOOP=uvloop runs every test over uvloop."""
-    name = os.environ.get("PARAF_TEST_LOOP", "asyncio")
-    return {name: import_module(name).new_event_loop}
+    """PARAF_TEST_LOOP=uvloop runs every test over uvloop; those marked `both_loops` run over both always."""
+    both = item.get_closest_marker("both_loops") is not None
+    names = ("asyncio", "uvloop") if both else (os.environ.get("PARAF_TEST_LOOP", "asyncio"),)
+    return {name: import_module(name).new_event_loop for name in names}

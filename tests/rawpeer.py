@@ -375,6 +375,16 @@ class RawCaller:
         except ConnectionError:
             return b"", False
 
+    async def tunnel(self, target: str, tls: ssl.SSLContext, host: str | None = None, *headers: str) -> Answer:
+        """CONNECT, and TLS inside it for `host`, by default the one of `target`, if the answer is 200."""
+        lines = "".join(f"{line}\r\n" for line in (f"CONNECT {target} HTTP/1.1", f"Host: {target}", *headers))
+        self.send(lines.encode() + b"\r\n")
+        answer = await self.answer(to_head=True)
+        if answer.status == 200:
+            async with asyncio.timeout(self.deadline):
+                await self.writer.start_tls(tls, server_hostname=host or target.rpartition(":")[0])
+        return answer
+
     async def closed(self) -> bytes:
         """What still comes until the other side ends the connection."""
         async with asyncio.timeout(self.deadline):

@@ -38,6 +38,12 @@ def test_listen(text: str, listen: Listen, *, loopback: bool) -> None:
     assert parse_admin(text) == listen
 
 
+@pytest.mark.parametrize(("text", "mode"), [("0600", 0o600), ("660", 0o660), ("0666", 0o666)])
+def test_the_mode_of_a_socket(text, mode):
+    listen = parse_listen(f"unix:/run/paraf.sock?mode={text}")
+    assert (listen.path, listen.mode, str(listen)) == ("/run/paraf.sock", mode, "unix:/run/paraf.sock")
+
+
 def test_admin_can_be_off() -> None:
     assert parse_admin("off") is None
 
@@ -59,6 +65,10 @@ def test_admin_can_be_off() -> None:
         ("http://127.0.0.1:80", "HOST:PORT"),
         ("unix:paraf.sock", "full path"),
         ("unix:/run/", "full path"),
+        ("unix:/run/paraf.sock?mode=0999", "mode alone"),
+        ("unix:/run/paraf.sock?mode=0060", "mode alone"),
+        ("unix:/run/paraf.sock?mode=07770", "mode alone"),
+        ("unix:/run/paraf.sock?owner=me", "mode alone"),
         ("unix:/" + "x" * 107, "107 bytes"),
     ],
 )
@@ -78,6 +88,7 @@ def test_listen_refused(text: str, words: str) -> None:
         ("127.0.0.1:80", "[::1]:80", False),
         ("127.0.0.1:80", "0.0.0.0:80", True),
         ("unix:/a", "unix:/a", True),
+        ("unix:/a", "unix:/a?mode=0600", True),
         ("unix:/a", "unix:/b", False),
         ("unix:/a", "127.0.0.1:80", False),
     ],

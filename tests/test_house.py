@@ -29,26 +29,28 @@ LAYERS = """
     crew answers
     fetch loading
     generation
+    interception
     tokens
-    storekeys errand gate breaker deadline
+    storekeys errand gate breaker deadline callers
     failures sharing
     stores outbound keyring catalogue upstreams sealing telemetry ids
-    keyforms files
+    keyforms authority files
     signing
     routes headers
     settings
     storeforms
+    variables
     crosschecks references switches
     quantities
-    addresses shape
+    addresses shape bounds
     source
     model
-    errors clock line remembered __init__
+    errors clock hardening line remembered __init__
 """
 """From the top down. A row imports from rows below it; two rooms of one row do not know each other."""
 
 PURE = """signing settings storeforms stores.record crosschecks references source shape quantities switches addresses
-    routes headers remembered model errors inbound.ways inbound.problem kube.inject kube.sidecar""".split()
+    routes headers remembered model errors bounds inbound.ways inbound.problem kube.inject kube.sidecar""".split()
 IMPURE = frozenset(
     """aiohttp asyncio http.client http.server importlib io logging multiprocessing os pathlib random secrets select
     shutil signal socket ssl structlog subprocess sys tempfile threading time urllib.request uuid""".split()
@@ -60,7 +62,7 @@ MAY_IMPORT = {
     "aiohappyeyeballs": "outbound.dial",
     "aiohttp": "inbound outbound.session outbound.pool sandbox.server app",
     "click": "commands",
-    "cryptography": "signing.algorithms keyring keyforms storekeys stores.record generation sandbox commands",
+    "cryptography": "signing.algorithms authority keyring keyforms storekeys stores.record generation sandbox commands",
     "httptools": "outbound.line",
     "orjson": "signing.canonical",
     "prometheus_client": "telemetry.metrics",

@@ -441,7 +441,7 @@ def test_the_schema_is_json_and_closed_everywhere() -> None:
 
 def test_later_keys_are_no_part_of_the_schema() -> None:
     names = {path.rpartition(".")[2] for path in setting_paths()}
-    assert names.isdisjoint({"trace", "mode", "intercept", "pool", "sni"})
+    assert names.isdisjoint({"trace", "mode", "pool", "sni"})
 
 
 def test_setting_paths_are_dotted() -> None:

@@ -17,6 +17,7 @@ COMMANDS: Final = {
     "serve": "serve",
     "check": "check",
     "sign": "sign",
+    "ca": "ca",
     "sandbox": "sandbox",
     "inject": "inject",
     "providers": "show",

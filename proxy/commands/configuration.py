@@ -7,8 +7,10 @@ from typing import Any
 import click
 
 from proxy import catalogue
+from proxy.errors import Finding
 from proxy.files import Files
 from proxy.loading import ConfigFile, Loaded
+from proxy.settings import Settings
 
 __all__ = ["Loaded", "config_options", "load", "text_of"]
 
@@ -28,6 +30,11 @@ def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def load(file: str, *, allow_inline_secrets: bool) -> Loaded:
     """Raises ConfigError with every finding."""
     return ConfigFile(file, allow_inline_secrets).load()
+
+
+def settings_of(file: str, *, allow_inline_secrets: bool) -> tuple[Settings, list[Finding]]:
+    """Without what the references lead to. Raises ConfigError."""
+    return ConfigFile(file, allow_inline_secrets).settings(Files())
 
 
 def text_of(file: str) -> str:

@@ -14,6 +14,7 @@ from proxy.inbound.listeners import Listeners, bound
 from proxy.loading import ConfigFile, Loaded
 from proxy.settings import MOST_WORKERS, Settings
 from proxy.sharing import shared_store, with_parts
+from proxy.variables import VARIABLES, named
 
 PRIVATE_STORE: Final = "workers share tokens in a private folder, which goes when Paraf ends; `store` sets another"
 
@@ -35,6 +36,7 @@ def serve(file: str, allow_inline_secrets: bool, workers: int | None) -> int:
     prepare_process()
     config = ConfigFile(file, allow_inline_secrets, adjust)
     loaded = config.load()
+    VARIABLES.hide(named(loaded.settings))
     with bound(loaded.settings, os.environ) as listeners:
         serving = _alone if loaded.settings.workers == 1 else _together
         return serving(config, loaded, listeners)

@@ -35,6 +35,7 @@ class Look:
     target: str
     headers: Headers
     loopback: bool = True
+    tunnel: None = None
 
     async def hold(self, _limit: int) -> bytes:
         raise NotImplementedError

@@ -18,7 +18,18 @@ class Call:
     `_task`, `_finish` and `_cancel` are what its RequestHandler uses of a request.
     """
 
-    __slots__ = ("_running", "_task", "begun", "connection", "keeps", "left", "message", "payload", "story")
+    __slots__ = (
+        "_running",
+        "_task",
+        "begun",
+        "connection",
+        "keeps",
+        "left",
+        "message",
+        "passed_on",
+        "payload",
+        "story",
+    )
 
     def __init__(
         self,
@@ -35,6 +46,8 @@ class Call:
         self.begun = False
         self.left = False
         self.keeps = False
+        self.passed_on = False
+        """Its connection is a tunnel now: the requests inside are told, this one is not."""
         self._task = task
         self._running: asyncio.Task[Any] | None = None
 

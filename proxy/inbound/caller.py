@@ -22,13 +22,14 @@ _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 class CallerRequest:
     """An InboundRequest over a Call."""
 
-    __slots__ = ("_body_seconds", "_call", "headers", "loopback", "method", "target")
+    __slots__ = ("_body_seconds", "_call", "headers", "loopback", "method", "target", "tunnel")
 
     def __init__(self, call: Call, headers: Headers, body_seconds: float) -> None:
         self.method: str = call.message.method
         self.target: str = call.message.path
         self.headers = headers
         self.loopback = call.connection.loopback
+        self.tunnel = call.connection.tunnel
         self._call = call
         self._body_seconds = body_seconds
 

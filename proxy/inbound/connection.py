@@ -16,6 +16,8 @@ from aiohttp import web
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
+from proxy.model import Tunnel
+
 _READ_BUFFER: Final = 64 * 1024
 _LINGER: Final = 5.0
 """Seconds that the rest of a refused body is read and thrown away: closing at once would reset the connection, and
@@ -49,10 +51,10 @@ class BrokenBody(Exception):
 
 class CallerConnection(RequestHandler):
     """`refuse` answers what the parser could not read; `complain` is told where a fault of ours lies, `lost` when it
-    is over.
+    is over, with whether a request ever came. `tunnel`: through which it came, if it did.
     """
 
-    __slots__ = ("_complain", "_head_timer", "_limits", "_lost", "_refuse", "loopback", "retiring", "task")
+    __slots__ = ("_complain", "_head_timer", "_lost", "_refuse", "limits", "loopback", "retiring", "task", "tunnel")
 
     def __init__(
         self,
@@ -61,9 +63,10 @@ class CallerConnection(RequestHandler):
         *,
         loopback: bool,
         retiring: bool,
-        lost: Callable[[], None],
+        lost: Callable[[bool], None],
         refuse: Callable[[Any, BaseException | None], Any],
         complain: Callable[[BaseException], None],
+        tunnel: Tunnel | None = None,
     ) -> None:
         super().__init__(
             server,
@@ -78,7 +81,8 @@ class CallerConnection(RequestHandler):
             logger=_SILENT,
             access_log=_SILENT,
         )
-        self._limits = limits
+        self.limits = limits
+        self.tunnel = tunnel
         self._lost = lost
         self._refuse = refuse
         self._complain = complain
@@ -93,7 +97,7 @@ class CallerConnection(RequestHandler):
         return self._current_request
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if self._manager is not None and len(self._manager.connections) >= self._limits.connections:
+        if self._manager is not None and len(self._manager.connections) >= self.limits.connections:
             cast("asyncio.Transport", transport).abort()
             return
         super().connection_made(transport)
@@ -101,7 +105,7 @@ class CallerConnection(RequestHandler):
         self._await_head()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        self._lost()
+        self._lost(self._request_count > 0)
         self._stop_awaiting_head()
         lingers = self.call is None
         super().connection_lost(exc)
@@ -152,7 +156,7 @@ class CallerConnection(RequestHandler):
         if not self.writing_paused:
             return
         try:
-            async with asyncio.timeout(self._limits.idle_seconds):
+            async with asyncio.timeout(self.limits.idle_seconds):
                 await self._drain_helper()
         except (TimeoutError, ConnectionError):
             raise CallerLeft from None
@@ -173,9 +177,29 @@ class CallerConnection(RequestHandler):
         if self.call is None and not self._messages:
             self.force_close()
 
+    @property
+    def raw_transport(self) -> asyncio.Transport:
+        """Raises CallerLeft."""
+        if self.transport is None or self.transport.is_closing():
+            raise CallerLeft
+        return self.transport
+
+    def early(self) -> bytes:
+        """What came behind a CONNECT."""
+        return self._message_tail
+
+    def hand_over(self, *, ended: bool) -> None:
+        """The transport is another's now, or has `ended`; no more is done with it here."""
+        if ended:
+            self._lost(True)
+        self._stop_awaiting_head()
+        # aiohttp counts a connection for as long as its task runs; this one's has nothing left to do.
+        self._current_request = self.transport = self._task_handler = None
+        super().connection_lost(None)
+
     def _await_head(self) -> None:
         if self._head_timer is None:
-            self._head_timer = self._loop.call_later(self._limits.header_seconds, self._head_overdue)
+            self._head_timer = self._loop.call_later(self.limits.header_seconds, self._head_overdue)
 
     def _stop_awaiting_head(self) -> None:
         if self._head_timer is not None:

@@ -23,9 +23,9 @@ from proxy.settings import Settings
 BACKLOG: Final = 1024
 """Callers that may wait to be accepted; the kernel cuts it to net.core.somaxconn."""
 
-_OWNER_AND_GROUP: Final = 0o117
-_OWNER_ALONE: Final = 0o177
-"""Masks for the modes of unix sockets."""
+_OWNER_AND_GROUP: Final = 0o660
+_OWNER_ALONE: Final = 0o600
+"""Modes of unix sockets."""
 
 _SO_ATTACH_FILTER: Final = 26
 _SYN_ALONE: Final = (
@@ -94,7 +94,7 @@ def bound(settings: Settings, environ: MutableMapping[str, str]) -> Iterator[Lis
             given[_purpose(settings, name, listener)].append(listener)
         callers = given["listen"] or [each for listen in settings.listen for each in _bind(listen, stack)]
         admins = given["admin"] or (_bind(settings.admin, stack) if settings.admin else [])
-        control = given["control"] or (_bind(settings.control, stack, mask=_OWNER_ALONE) if settings.control else [])
+        control = given["control"] or (_bind(settings.control, stack, mode=_OWNER_ALONE) if settings.control else [])
         _refuse_open(control, settings)
         yield Listeners(tuple(callers), tuple(admins), tuple(control))
 
@@ -113,11 +113,11 @@ def _refuse_open(control: list[Listener], settings: Settings) -> None:
         raise StartError("the socket handed over for control can be reached by other machines: set control_token")
 
 
-def _bind(listen: Listen, stack: ExitStack, *, mask: int = _OWNER_AND_GROUP) -> list[Listener]:
-    """A listener for every address of the name. `mask`: who may not connect to a unix socket."""
+def _bind(listen: Listen, stack: ExitStack, *, mode: int = _OWNER_AND_GROUP) -> list[Listener]:
+    """A listener for every address of the name. `mode`: of a unix socket that is written without one."""
     try:
         if isinstance(listen, UnixListen):
-            return [stack.enter_context(_unix(listen.path, mask))]
+            return [stack.enter_context(_unix(listen.path, mode if listen.mode is None else listen.mode))]
         return [_tcp(stack.enter_context(closing(socket.socket(family))), at) for family, at in _resolved(listen)]
     except OSError as error:
         raise StartError(f"cannot listen on {listen}: {error.strerror or 'no such address'}") from None
@@ -151,11 +151,11 @@ def _drop_syns(sock: socket.socket) -> None:
 
 
 @contextmanager
-def _unix(path: str, mask: int) -> Iterator[Listener]:
-    """Whoever holds the lock takes a socket over that nobody serves any more."""
+def _unix(path: str, mode: int) -> Iterator[Listener]:
+    """With `mode` from the first moment on. Whoever holds the lock takes a socket over that nobody serves any more."""
     with locked(path), closing(socket.socket(socket.AF_UNIX)) as sock:
         _clear(path)
-        before = os.umask(mask)
+        before = os.umask(0o777 & ~mode)
         try:
             sock.bind(path)
         finally:

@@ -13,6 +13,7 @@ METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 PROXY_ERRORS: Final = {
     "bad_request": "http_request_error",
+    "caller_unauthorized": "http_request_denied",
     "not_allowed": "http_request_denied",
     "no_route": "destination_not_found",
     "method_not_allowed": "http_request_denied",
@@ -36,20 +37,33 @@ PROXY_ERRORS: Final = {
 """Our code → the error type of RFC 9209 section 2.3 that comes nearest."""
 
 
+CHALLENGES: Final = {
+    401: ("WWW-Authenticate", 'X-Paraf-Token realm="paraf"'),
+    407: ("Proxy-Authenticate", 'Bearer realm="paraf", Basic realm="paraf", charset="UTF-8"'),
+}
+"""RFC 9110 section 11.6: what is asked for, by status. The first is a header of its own, so that a caller's
+`Authorization` keeps meaning the provider's."""
+
+
 def problem(error: ProxyError, request_id: str) -> tuple[int, Headers, bytes]:
     """Status, headers without Content-Length, and the body, which an answer to HEAD leaves out."""
-    return error.kind.status, tuple(_headers(error, request_id)), json.dumps(_members(error, request_id)).encode()
+    return error.status, tuple(_headers(error, request_id)), json.dumps(_members(error, request_id)).encode()
 
 
 def reason(status: int) -> str:
     return HTTPStatus(status).phrase
 
 
+def refusal_phrase(error: ProxyError) -> str:
+    """For a refused CONNECT: many programs show of it the first line alone."""
+    return f"{error.code}: {error.detail}"
+
+
 def _members(error: ProxyError, request_id: str) -> dict[str, str | int]:
     members: dict[str, str | int | None] = {
         "type": f"urn:paraf:error:{error.code}",
         "title": error.kind.title,
-        "status": error.kind.status,
+        "status": error.status,
         "code": error.code,
         "detail": error.detail,
         "request_id": request_id,
@@ -75,6 +89,8 @@ def _headers(error: ProxyError, request_id: str) -> list[tuple[str, str]]:
     ]
     if error.retry_after is not None:
         headers.append(("Retry-After", str(math.ceil(error.retry_after))))
+    if error.code == "caller_unauthorized":
+        headers.append(CHALLENGES[error.status])
     if error.code == "method_not_allowed":
         headers.append(("Allow", ", ".join(METHODS)))
     return headers

@@ -64,10 +64,10 @@ def _chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
 
 
-def write_own(call: Call, status: int, headers: Headers, body: bytes) -> None:
+def write_own(call: Call, status: int, headers: Headers, body: bytes, phrase: str | None = None) -> None:
     """An answer of Paraf's own, in one write. Raises CallerLeft."""
     keeps = call.may_keep
-    data = head(status, reason(status), (*headers, ("Content-Length", str(len(body)))), keeps=keeps)
+    data = head(status, phrase or reason(status), (*headers, ("Content-Length", str(len(body)))), keeps=keeps)
     call.begin(status, data if call.message.method == "HEAD" else data + body, keeps=keeps)
 
 

@@ -14,10 +14,12 @@ from proxy.inbound.accepting import Accepting
 from proxy.inbound.call import Call, Written
 from proxy.inbound.caller import read, unreadable
 from proxy.inbound.connection import CallerConnection, CallerLeft, ServerLimits
-from proxy.inbound.problem import problem
+from proxy.inbound.intercept import connect_request, established, turn
+from proxy.inbound.problem import problem, refusal_phrase
 from proxy.inbound.relay import relay, write_own
+from proxy.inbound.tunnels import Tunnels
 from proxy.inbound.turns import Seat, Turns
-from proxy.model import Clock, Headers, InboundRequest, UpstreamResponse
+from proxy.model import Clock, Headers, InboundRequest, Tunnel, UpstreamResponse
 from proxy.telemetry.logs import place
 from proxy.telemetry.story import Story
 
@@ -39,7 +41,8 @@ class InboundServer:
 
     `way` answers a request or raises ProxyError. `new_story` makes a Story with a fresh request id for a method;
     `tell` gets it exactly once, at the end. `complain` gets one line, without any caller's or provider's bytes, for
-    a fault of ours. `seat` is this process's among others that accept from the same sockets.
+    a fault of ours. `seat` is this process's among others that accept from the same sockets. Without `tunnels`
+    CONNECT is a method like others that are not passed on.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class InboundServer:
         complain: Callable[[str], None],
         limits: ServerLimits | None = None,
         seat: Seat | None = None,
+        tunnels: Tunnels | None = None,
     ) -> None:
         self._way = way
         self._tell = tell
@@ -61,9 +65,10 @@ class InboundServer:
         self._limits = limits or ServerLimits()
         # aiohttp asks of request and answer only what Call and Written have.
         self._server = web.Server(cast("Any", self._serve), request_factory=cast("Any", Call))
+        self._tunnels = tunnels
         self._seat = seat or Turns(1).seat(0)
         self._listening: list[Accepting] = []
-        self._draining = False
+        self._draining = self._last_called = False
         self._closing = False
 
     def listen(self, sock: socket.socket) -> None:
@@ -85,6 +90,7 @@ class InboundServer:
             await accepting.stop()
         await self._ended(min(LAST_CALL, timeout) - SETTLE)
         await asyncio.sleep(0)  # what the loop has read already is in flight
+        self._last_called = True
         for connection in self._connections():
             connection.retire()
         await self._ended(timeout - LAST_CALL)
@@ -105,20 +111,28 @@ class InboundServer:
 
     async def _ended(self, timeout: float) -> None:  # noqa: ASYNC109 -- likewise
         """Wait for every connection's task. It outlives a caller who left as long as an outcome is awaited."""
-        tasks = [connection.task for connection in self._connections() if connection.task is not None]
-        if tasks:
-            await asyncio.wait(tasks, timeout=max(timeout, 0))
+        due = self._clock.monotonic() + max(timeout, 0)
+        while tasks := [connection.task for connection in self._connections() if connection.task is not None]:
+            _, left = await asyncio.wait(tasks, timeout=due - self._clock.monotonic())
+            if left:  # else look again: out of a connection that spoke CONNECT comes another
+                return
 
-    def _connection(self, *, loopback: bool) -> CallerConnection:
+    def _connection(self, *, loopback: bool, tunnel: Tunnel | None = None) -> CallerConnection:
         return CallerConnection(
             self._server,
             self._limits,
             loopback=loopback,
             retiring=self._draining,
-            lost=self._seat.lost,
+            lost=partial(self._lost, tunnel),
             refuse=self._refuse_unread,
             complain=self._complain_of,
+            tunnel=tunnel,
         )
+
+    def _lost(self, tunnel: Tunnel | None, used: bool) -> None:  # noqa: FBT001 -- as a connection tells it
+        self._seat.lost()
+        if self._tunnels and tunnel and not (used or self._draining):
+            self._tunnels.failed(tunnel.host, "hung up")
 
     async def _serve(self, call: Call) -> Written:
         story = self._new_story(call.message.method)
@@ -138,7 +152,8 @@ class InboundServer:
             self._complain_of(fault)
             self._refuse(call, story, ProxyError("internal", "a fault in Paraf ended the call", sent=story.sent))
         finally:
-            self._end(story)
+            if not call.passed_on:
+                self._end(story)
         await self._read_by_caller(call)
         return Written(call)
 
@@ -150,11 +165,28 @@ class InboundServer:
             call.connection.reset()
 
     async def _answer(self, call: Call, story: Story) -> None:
+        if call.message.method == "CONNECT" and self._tunnels and call.connection.tunnel is None:
+            await self._open_tunnel(call, story, self._tunnels)
+            return
         answer = await self._way(read(call, self._limits.body_seconds), story)
         if call.left:
             await answer.close()
             raise CallerLeft
         await relay(call, answer, _marks(story))
+
+    async def _open_tunnel(self, call: Call, story: Story, tunnels: Tunnels) -> None:
+        tunnel = tunnels.admit(connect_request(call), story)
+        kept = await tunnels.context(tunnel.host)
+        call.begin(200, established(_marks(story)), keeps=False)
+        call.passed_on = True
+        inside = await turn(
+            call.connection, kept, tunnel, partial(self._inside, call.connection.loopback), tunnels.failed
+        )
+        if inside and self._last_called:
+            inside.retire()
+
+    def _inside(self, loopback: bool, tunnel: Tunnel) -> CallerConnection:  # noqa: FBT001 -- bound above
+        return self._connection(loopback=loopback, tunnel=tunnel)
 
     def _refuse(self, call: Call, story: Story, error: ProxyError) -> None:
         """Answer with the error; if the provider's answer was begun, break that off instead."""
@@ -168,7 +200,8 @@ class InboundServer:
             return
         status, headers, body = problem(error, story.request_id)
         try:
-            write_own(call, status, headers + _external_id(story), body)
+            phrase = refusal_phrase(error) if call.message.method == "CONNECT" else None
+            write_own(call, status, headers + _external_id(story), body, phrase)
         except CallerLeft:
             story.outcome = "abandoned"
         if error.code == "request_timeout":

@@ -1,4 +1,4 @@
-"""Ways in: from target and Host to a route and the provider's target. Pure.
+"""Ways in: from target, Host and CONNECT to a route and the provider's target. Pure.
 
 The caller selects a route, never a host. The raw target is checked on a decoded copy and goes on unchanged:
 what is signed is byte for byte what was sent to us.
@@ -13,11 +13,12 @@ from urllib.parse import unquote
 from proxy.addresses import is_loopback
 from proxy.errors import ProxyError
 from proxy.headers import PLACES, names_of, value_of
-from proxy.model import Headers, InboundRequest
+from proxy.model import Headers, InboundRequest, Tunnel
 from proxy.routes import Route, RouteTable, under_base
 
-_AUTHORITY: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
+_AUTHORITY: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?")
 _ABSOLUTE: Final = re.compile(r"https?://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
+_HTTPS: Final = 443
 _PRINTABLE: Final = re.compile(r"[!-~]+")
 _BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _OWN_PAGES: Final = frozenset({"none", "same-origin"})
@@ -36,7 +37,10 @@ def match(table: RouteTable, request: InboundRequest) -> Match:
     """Raises ProxyError: bad_request, no_route, not_allowed, host_not_allowed."""
     absolute = _ABSOLUTE.fullmatch(request.target)
     host = _sent_host(request.headers)
-    found = _by_name(table, absolute[1], absolute[2]) if absolute else _by_host_or_prefix(table, request, host)
+    if request.tunnel is not None:
+        found = _in_tunnel(table, request, request.tunnel, (host, absolute[1]) if absolute else (host,))
+    else:
+        found = _by_name(table, absolute[1], absolute[2]) if absolute else _by_host_or_prefix(table, request, host)
     if not found.route.allows(request.method, found.target):
         raise ProxyError("not_allowed", "the route's `allow` names no rule for this method and path")
     return found
@@ -49,7 +53,45 @@ def _by_name(table: RouteTable, authority: str, target: str) -> Match:
     route = table.by_host(_host(authority))
     if route is None:
         raise ProxyError("not_allowed", "no route has this host; Paraf forwards to its routes' hosts only")
-    return _on_the_providers_terms(route, target if target.startswith("/") else "/" + target)
+    return _on_the_providers_terms(route, _rooted(target))
+
+
+def connect(table: RouteTable, request: InboundRequest) -> tuple[Route, Tunnel]:
+    """Where a CONNECT leads. Raises ProxyError: bad_request, not_allowed."""
+    _sent_host(request.headers)
+    if "@" in request.target:
+        raise ProxyError("bad_request", "the target holds user information")
+    host, port = _host(request.target), _port(request.target)
+    if port is None:
+        raise ProxyError("bad_request", "CONNECT wants HOST:PORT")
+    route = table.by_host(host)
+    if route is None:
+        raise ProxyError("not_allowed", "no route has this host; Paraf opens tunnels to its routes' hosts only")
+    if port not in _tls_ports(route, host):
+        raise ProxyError("not_allowed", "no route has this port of the host; https has 443")
+    if not route.intercept:
+        raise ProxyError("not_allowed", "the route of this host does not set `intercept: true`; use its prefix")
+    return route, Tunnel(host, port, request.headers)
+
+
+def _tls_ports(route: Route, host: str) -> tuple[int, ...]:
+    own = route.base.port if host == route.base.host and route.base.scheme == "https" else None
+    return (_HTTPS,) if own is None else (_HTTPS, own)
+
+
+def _in_tunnel(table: RouteTable, request: InboundRequest, tunnel: Tunnel, named: tuple[str, ...]) -> Match:
+    """`named`: every authority that the request names."""
+    if tunnel.misnamed or any((_host(each), _port(each) or _HTTPS) != (tunnel.host, tunnel.port) for each in named):
+        raise ProxyError("host_not_allowed", "the request inside names another host than its CONNECT did")
+    route = table.by_host(tunnel.host)
+    if route is None or not route.intercept:
+        raise ProxyError("not_allowed", "no route intercepts this host any more")
+    absolute = _ABSOLUTE.fullmatch(request.target)
+    return _on_the_providers_terms(route, _rooted(absolute[2]) if absolute else request.target)
+
+
+def _rooted(target: str) -> str:
+    return target if target.startswith("/") else f"/{target}"
 
 
 def _by_host_or_prefix(table: RouteTable, request: InboundRequest, authority: str) -> Match:
@@ -72,7 +114,7 @@ def _remainder(target: str, prefix: str) -> str:
     rest = target[len(prefix) :]
     if rest.startswith("//"):
         raise ProxyError("bad_request", "the path behind the prefix begins with two slashes")
-    return rest if rest.startswith("/") else "/" + rest
+    return _rooted(rest)
 
 
 def _on_the_providers_terms(route: Route, target: str) -> Match:
@@ -104,6 +146,11 @@ def _host(authority: str) -> str:
     if not found:
         raise ProxyError("bad_request", "the Host is missing or malformed")
     return found[1].lower().removesuffix(".")
+
+
+def _port(authority: str) -> int | None:
+    found = _AUTHORITY.fullmatch(authority)
+    return int(found[2]) if found and found[2] else None
 
 
 @lru_cache(maxsize=512)  # only of what was found good: what raises is not kept

@@ -1,7 +1,7 @@
 """A signed request as the bytes that go over the wire: what was signed, Host, Content-Length, and nothing else."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
 
@@ -32,8 +32,8 @@ class Message:
     """`origin` is scheme, host and port: where it goes. `head` ends with the empty line."""
 
     origin: str
-    head: bytes
-    body: bytes
+    head: bytes = field(repr=False)
+    body: bytes = field(repr=False)
 
 
 def written(request: SignedRequest) -> Message:

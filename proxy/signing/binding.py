@@ -30,6 +30,9 @@ class Values(dict[str, bytes]):
         value = self[name] = self._lazy[name](self)
         return value
 
+    def __repr__(self) -> str:
+        return f"Values({', '.join(self)})"
+
 
 @dataclass(frozen=True, slots=True)
 class ExternalId:

@@ -31,6 +31,8 @@ class Story:
     """What the request is waiting for."""
     phases: dict[Phase, float] = field(default_factory=dict)
     attempts: list[Attempt] = field(default_factory=list)
+    caller: str | None = None
+    """Who called, by the name in the configuration, where the route asks for a token."""
     status: int = 0
     outcome: Outcome = "error"
     error: str | None = None

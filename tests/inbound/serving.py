@@ -63,6 +63,7 @@ class House:
     requests: list = field(default_factory=list)
     bodies: list = field(default_factory=list)
     limit: int = 1_000_000
+    tunnels: object = None
 
     async def __aenter__(self):
         numbers = itertools.count(1)
@@ -73,6 +74,7 @@ class House:
             clock=SystemClock(),
             complain=self.complaints.append,
             limits=self.limits,
+            tunnels=self.tunnels,
         )
         sock = socket.create_server(("127.0.0.1", 0))
         self.port = sock.getsockname()[1]

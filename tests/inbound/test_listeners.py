@@ -77,7 +77,7 @@ def test_a_unix_socket_that_is_served_is_not_taken_over(tmp_path):
 
 def test_what_a_killed_process_left_is_taken_over(tmp_path):
     path = tmp_path / "paraf.sock"
-    code = f"from proxy.inbound.listeners import _unix\nwith _unix({str(path)!r}, 0o117): print(1, flush=True); input()"
+    code = f"from proxy.inbound.listeners import _unix\nwith _unix({str(path)!r}, 0o660): print(1, flush=True); input()"
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as killed:
         assert killed.stdout.read(1) == b"1"
         with pytest.raises(StartError), bound(settings(f"unix:{path}"), {}):
@@ -283,3 +283,9 @@ def test_by_default_nobody_is_turned_away():
     with socket.create_server(("127.0.0.1", 0)) as lent:
         Listener(lent).turn_away()
         assert is_served(lent)
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o660, 0o666])
+def test_a_socket_has_the_mode_that_was_asked_for(tmp_path, mode):
+    with bound(settings(f"unix:{tmp_path}/paraf.sock?mode={mode:04o}"), {}):
+        assert stat.S_IMODE((tmp_path / "paraf.sock").stat().st_mode) == mode

@@ -1,6 +1,6 @@
 """Ways in: which targets and hosts are understood, where they lead, and what is refused with which code."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import given
@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from proxy.addresses import AllowRule, BaseUrl
 from proxy.errors import ProxyError
-from proxy.inbound.ways import match
-from proxy.model import Headers
+from proxy.inbound.ways import connect, match
+from proxy.model import Headers, Tunnel
 from proxy.routes import Route, RouteTable
 from proxy.settings import Limits, Timeouts
 
@@ -20,6 +20,7 @@ class Request:
     headers: Headers = (("Host", "127.0.0.1:8080"),)
     method: str = "POST"
     loopback: bool = True
+    tunnel: Tunnel | None = None
     held: list[int] = field(default_factory=list)
 
     async def hold(self, limit):
@@ -468,3 +469,79 @@ def test_no_refusal_repeats_what_was_sent():
         with pytest.raises(ProxyError) as caught:
             match(TABLE, Request(target, (("Host", host),)))
         assert "hunter2" not in f"{caught.value} {caught.value.detail}"
+
+
+TUNNELLED = RouteTable(
+    [
+        replace(PLAIN, intercept=True),
+        replace(BASED, intercept=True),
+        replace(route("open", "/o", "http://open.example:8080", ["open.example"]), intercept=True),
+        READER,
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    ("target", "found"),
+    [
+        ("api.plain.example:443", ("plain", "api.plain.example", 443)),
+        ("TOKEN.plain.example.:443", ("plain", "token.plain.example", 443)),
+        ("based.example:443", ("based", "based.example", 443)),
+        ("based.example:8443", ("based", "based.example", 8443)),
+        ("open.example:443", ("open", "open.example", 443)),
+        ("open.example:8080", "not_allowed"),
+        ("api.plain.example:8443", "not_allowed"),
+        ("api.plain.example:80", "not_allowed"),
+        ("reader.example:443", "not_allowed"),
+        ("x.plain.example:443", "not_allowed"),
+        ("127.0.0.1:443", "not_allowed"),
+        ("[::1]:443", "not_allowed"),
+        ("api.plain.example", "bad_request"),
+        ("api.plain.example:", "bad_request"),
+        (":443", "bad_request"),
+        ("u:p@api.plain.example:443", "bad_request"),
+        ("https://api.plain.example:443", "bad_request"),
+        ("api.plain.example:443/", "bad_request"),
+        ("api.plain.example:044300", "bad_request"),
+        ("api.plain.example:443\x00", "bad_request"),
+    ],
+)
+def test_where_a_connect_leads(target, found):
+    try:
+        chosen, tunnel = connect(TUNNELLED, Request(target, method="CONNECT"))
+        led = chosen.name, tunnel.host, tunnel.port
+    except ProxyError as error:
+        led = error.code
+    assert led == found
+
+
+INSIDE = Tunnel("based.example", 8443, ())
+
+
+@pytest.mark.parametrize(
+    ("target", "host", "tunnel", "found"),
+    [
+        ("/base/v1/x?y=%2f", "based.example:8443", INSIDE, ("based", "/base/v1/x?y=%2f")),
+        ("/base/v1/x", "Based.Example.:8443", INSIDE, ("based", "/base/v1/x")),
+        ("https://based.example:8443/base/v1/x", "based.example:8443", INSIDE, ("based", "/base/v1/x")),
+        ("/base/v1/x", "based.example", replace(INSIDE, port=443), ("based", "/base/v1/x")),
+        ("/base/v1/x", "based.example:443", replace(INSIDE, port=443), ("based", "/base/v1/x")),
+        ("/other", "based.example:8443", INSIDE, "not_allowed"),
+        ("/b/x", "based.example:8443", INSIDE, "not_allowed"),
+        ("/base/v1/../x", "based.example:8443", INSIDE, "bad_request"),
+        ("/base/v1/x", "based.example", INSIDE, "host_not_allowed"),
+        ("/base/v1/x", "based.example:443", INSIDE, "host_not_allowed"),
+        ("/x", "api.plain.example:8443", INSIDE, "host_not_allowed"),
+        ("/x", "127.0.0.1:8080", INSIDE, "host_not_allowed"),
+        ("/x", ("based.example:8443", "based.example:8443"), INSIDE, "bad_request"),
+        ("/x", (), INSIDE, "bad_request"),
+        ("https://api.plain.example:8443/x", "based.example:8443", INSIDE, "host_not_allowed"),
+        ("https://based.example:8443/base/v1/x", "api.plain.example", INSIDE, "host_not_allowed"),
+        ("https://u@based.example:8443/base/v1/x", "based.example:8443", INSIDE, "bad_request"),
+        ("/base/v1/x", "based.example:8443", replace(INSIDE, misnamed=True), "host_not_allowed"),
+        ("/x", "gone.example", Tunnel("gone.example", 443, ()), "not_allowed"),
+        ("/x", "reader.example", Tunnel("reader.example", 443, ()), "not_allowed"),
+    ],
+)
+def test_requests_inside_a_tunnel_are_for_its_host_alone(target, host, tunnel, found):
+    assert way(target, host, TUNNELLED, tunnel=tunnel) == found

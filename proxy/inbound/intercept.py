@@ -1,0 +1,139 @@
+"""CONNECT: a TLS connection that ends here, with a certificate of the local authority, and requests inside it.
+
+The transport goes from the connection that spoke CONNECT to one that is served like any other, but for one host.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
+
+from proxy.errors import ProxyError
+from proxy.headers import decoded
+from proxy.inbound.call import Call
+from proxy.inbound.caller import CallerRequest
+from proxy.inbound.connection import CallerConnection
+from proxy.model import Headers, Tunnel
+
+if TYPE_CHECKING:  # it loads all of X.509
+    from proxy.inbound.leaves import LeafContext
+
+SHUTDOWN: Final = 1.0
+"""Seconds that the other side's goodbye is waited for when a tunnel ends."""
+DISTRUST: Final = frozenset(
+    """SSLV3_ALERT_BAD_CERTIFICATE SSLV3_ALERT_CERTIFICATE_UNKNOWN SSLV3_ALERT_UNSUPPORTED_CERTIFICATE
+    SSLV3_ALERT_CERTIFICATE_EXPIRED SSLV3_ALERT_CERTIFICATE_REVOKED TLSV1_ALERT_UNKNOWN_CA
+    TLSV1_ALERT_ACCESS_DENIED TLSV1_ALERT_DECRYPT_ERROR""".split()
+)
+"""OpenSSL's words for the alerts by which a program says that it does not take our certificate."""
+
+Failure = Literal["distrust", "hung up", "handshake"]
+"""An alert that says so; ended in the handshake or behind it, without a request; anything else."""
+Failing = Callable[[str, Failure], None]
+"""Told the host."""
+
+
+class Doorway(asyncio.Protocol):
+    """Keeps what arrives between the end of the handshake and the moment at which somebody serves it."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self._ended: tuple[BaseException | None] | None = None
+
+    def data_received(self, data: bytes) -> None:
+        self._data += data
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._ended = (exc,)
+
+    def open(self, transport: asyncio.Transport, inside: CallerConnection) -> None:
+        transport.set_protocol(inside)
+        inside.connection_made(transport)
+        if self._data:
+            inside.data_received(bytes(self._data))
+        if self._ended:
+            inside.connection_lost(self._ended[0])
+
+
+def connect_request(call: Call) -> CallerRequest:
+    """The head of a CONNECT. It has no body (RFC 9110 section 9.3.6); what follows is the tunnel."""
+    sent = call.message.headers
+    if sent.get("Content-Length", "0") != "0" or "Transfer-Encoding" in sent:
+        raise ProxyError("bad_request", "a CONNECT has no body")
+    try:
+        return CallerRequest(call, decoded(call.message.raw_headers), 0.0)
+    except ValueError:
+        raise ProxyError("bad_request", "a header is not UTF-8") from None
+
+
+def established(marks: Headers) -> bytes:
+    lines = "".join(f"{name}: {value}\r\n" for name, value in marks)
+    return f"HTTP/1.1 200 Connection established\r\n{lines}\r\n".encode()
+
+
+async def turn(
+    outside: CallerConnection,
+    kept: "LeafContext",
+    tunnel: Tunnel,
+    serve: Callable[[Tunnel], CallerConnection],
+    failed: Failing,
+) -> CallerConnection | None:
+    """Shake hands and hand the transport over to what `serve` makes. A handshake that fails ends the connection."""
+    doorway = Doorway()
+    try:
+        transport = await _handshake(outside, doorway, kept.tls)
+    except BaseException as fault:
+        outside.hand_over(ended=True)
+        if not isinstance(fault, OSError):  # ssl.SSLError and TimeoutError are some
+            raise
+        failed(tunnel.host, _kind(fault))
+        return None
+    misnamed = kept.is_misnamed(transport.get_extra_info("ssl_object"))
+    outside.hand_over(ended=False)
+    inside = serve(replace(tunnel, misnamed=misnamed))
+    doorway.open(transport, inside)
+    return inside
+
+
+async def _handshake(outside: CallerConnection, doorway: Doorway, tls: ssl.SSLContext) -> asyncio.Transport:
+    loop = asyncio.get_running_loop()
+    transport = outside.raw_transport
+    starting = loop.create_task(
+        loop.start_tls(
+            transport,
+            doorway,
+            tls,
+            server_side=True,
+            ssl_handshake_timeout=outside.limits.header_seconds,
+            ssl_shutdown_timeout=SHUTDOWN,
+        )
+    )
+    # Queued behind the first step of `start_tls`, from which on nothing goes to `outside`, and before its next.
+    loop.call_soon(_feed, transport, outside)
+    try:
+        made = await starting
+    except BaseException:
+        transport.abort()
+        raise
+    if made is None:  # lost in the very moment
+        raise ConnectionResetError
+    return made
+
+
+def _feed(transport: asyncio.Transport, outside: CallerConnection) -> None:
+    """The program's first words may have come with CONNECT or at once behind it, and TLS has yet to see them."""
+    early = outside.early()
+    protocol = cast("Any", transport.get_protocol())  # a BufferedProtocol, asyncio's and uvloop's alike
+    while early and protocol is not outside:
+        room = protocol.get_buffer(len(early))
+        count = min(len(room), len(early))
+        room[:count] = early[:count]
+        protocol.buffer_updated(count)
+        early = early[count:]
+
+
+def _kind(fault: BaseException) -> Failure:
+    if isinstance(fault, ssl.SSLError):
+        return "distrust" if fault.reason in DISTRUST else "handshake"
+    return "hung up" if isinstance(fault, ConnectionResetError | BrokenPipeError) else "handshake"
