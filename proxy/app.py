@@ -19,7 +19,7 @@ from typing import Any, Final, TextIO
 from proxy import __version__
 from proxy.answers import Answerer, TokenAnswers
 from proxy.clock import SystemClock
-from proxy.fetch import TokenFetch
+from proxy.fetch import TokenFetch, sparing
 from proxy.generation import Generation, Lane
 from proxy.hardening import no_dumps
 from proxy.ids import RequestIds
@@ -116,6 +116,7 @@ class App:
     """`log` is where log lines go. `async with app.running(): ...` serves; `addresses` are then the real ones.
 
     Without `listeners` it binds its own. `seat` is its place among workers that share them.
+    One that `spares` fetches no token for exclusive accounts.
     """
 
     def __init__(
@@ -126,11 +127,13 @@ class App:
         *,
         listeners: Listeners | None = None,
         seat: Seat | None = None,
+        spares: bool = False,
     ) -> None:
         self._settings = settings
         self._generation = generation
         self._listeners = listeners
         self._seat = seat
+        self._spares = spares
         self._clock = SystemClock()
         self.logger = configure(
             settings.log.level, settings.log.format, log, self._clock, writer=among_others if seat else alone
@@ -202,7 +205,7 @@ class App:
         )
         tokens = Tokens(
             store,
-            self._succession.fetch,
+            sparing(self._succession.fetch) if self._spares else self._succession.fetch,
             self._clock,
             owner=f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}",
             jitter=random.random,

@@ -21,7 +21,7 @@ LAYERS = """
     __main__
     commands
     compare supervisor
-    worker alone
+    worker alone child
     app kube sandbox
     standing reloading
     inbound
@@ -29,7 +29,7 @@ LAYERS = """
     crew answers
     fetch loading
     generation
-    interception
+    interception surroundings
     tokens
     storekeys errand gate breaker deadline callers
     failures sharing
@@ -82,7 +82,7 @@ SHARED_VECTORS = {"netzme-main": "netzme", "netzme-vsnap": "snap"}
 
 TOP = set(
     """pyproject.toml README.md proxy config tests deploy Dockerfile .ci LICENSE CHANGELOG.md requirements.lock
-    .gitignore""".split()
+    .dockerignore .gitignore""".split()
 )
 MOST_LINES = 400
 BANNED_NAMES = {"util", "utils", "helper", "helpers", "manager", "handler", "service", "data", "info", "common", "misc"}

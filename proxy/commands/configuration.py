@@ -9,10 +9,10 @@ import click
 from proxy import catalogue
 from proxy.errors import Finding
 from proxy.files import Files
-from proxy.loading import ConfigFile, Loaded
+from proxy.loading import Adjust, ConfigFile, Loaded
 from proxy.settings import Settings
 
-__all__ = ["Loaded", "config_options", "load", "text_of"]
+__all__ = ["Loaded", "config_options", "load", "settings_of", "text_of"]
 
 
 def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -27,9 +27,9 @@ def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return file(inline(command))
 
 
-def load(file: str, *, allow_inline_secrets: bool) -> Loaded:
-    """Raises ConfigError with every finding."""
-    return ConfigFile(file, allow_inline_secrets).load()
+def load(file: str, *, allow_inline_secrets: bool, adjust: Adjust = lambda settings: settings) -> Loaded:
+    """`adjust` has the last word on the settings. Raises ConfigError with every finding."""
+    return ConfigFile(file, allow_inline_secrets, adjust).load()
 
 
 def settings_of(file: str, *, allow_inline_secrets: bool) -> tuple[Settings, list[Finding]]:
