@@ -55,6 +55,8 @@ Lacking = tuple[Rows, int | None]
 @dataclass(frozen=True, slots=True)
 class BoundScheme:
     token: bool
+    is_quick: bool
+    """No private key is needed."""
     strip: Strip
     lacking: Remembered[tuple[str, ...], Lacking] = field(repr=False)
     signatures: Asked = field(repr=False)
@@ -170,8 +172,9 @@ class Signer:
         signatures = tuple(binding.signature(signature) for signature in scheme.signatures)
         read = _read_headers(signatures)
         lacking = _lacking(binding.headers(scheme.set), binding.headers(scheme.default), self._id_header)
+        quick = not any(isinstance(signature.key, str) for signature in signatures)
         strip, due = self._strip(scheme, read), headers_due(signatures)
-        return BoundScheme(scheme.token, strip, Remembered(lacking), asked(signatures), due, read)
+        return BoundScheme(scheme.token, quick, strip, Remembered(lacking), asked(signatures), due, read)
 
     def _strip(self, scheme: Scheme, read: Sequence[str]) -> Strip:
         """What any scheme of the profile sets is owned in every one: a rule cannot open a gap. What is `read` into a
