@@ -190,6 +190,7 @@ class App:
             raise
         self._settings = settings
         set_level(self.logger, settings.log.level)
+        self.lines.follow()
         self._tokens.adopt(generation.accounts)
         self.metrics.follow(metrics_of(generation, self._settings.store.kind, self._clock))
         for name, lane in self._generation.lanes.items():
