@@ -95,7 +95,7 @@ class RequestLog:
 
     def follow(self) -> None:
         """The logger has another level by now."""
-        self._tells = {level for level, number in _LEVELS.items() if logger.is_enabled_for(number)}
+        self._tells = {level for level, number in _LEVELS.items() if self._logger.is_enabled_for(number)}
 
     def flush(self) -> None:
         self._lines.flush()
