@@ -20,6 +20,7 @@ from proxy import __version__
 from proxy.addresses import TcpListen
 from proxy.answers import Answerer, TokenAnswers
 from proxy.clock import SystemClock
+from proxy.errors import StartError
 from proxy.fetch import TokenFetch
 from proxy.generation import Generation, Lane
 from proxy.hardening import no_dumps
@@ -196,7 +197,8 @@ class App:
             return lanes[found.route.name], found.target
 
         watch = RequestNews(self.metrics, self.logger, _windows(self._generation))
-        return Pipeline(lane_of, outside.transports, tokens, self._clock, watch, self._circuit)
+        propagate = self._settings.trace.propagate
+        return Pipeline(lane_of, outside.transports, tokens, self._clock, watch, self._circuit, propagate)
 
     async def _start_admin(self, listeners: Listeners, stack: AsyncExitStack) -> None:
         if not listeners.admin:
@@ -220,10 +222,11 @@ class App:
 
     def _start_inbound(self, listeners: Listeners, stack: AsyncExitStack, pipeline: Pipeline) -> None:
         ids, lanes = RequestIds(), self._generation.lanes
+        story, tell = self._traced(stack)
         server = InboundServer(
             way=with_standins(lanes, self._settings.allowed_hosts, pipeline.handle, self._clock, self.metrics),
-            tell=self._tell,
-            new_story=lambda method: Story(ids.request_id(), method, self._clock.monotonic(), self._generation.number),
+            tell=tell,
+            new_story=lambda method: story(ids.request_id(), method, self._clock.monotonic(), self._generation.number),
             clock=self._clock,
             complain=lambda words: self.logger.error("fault", words=words),
             seat=self._seat,
@@ -244,6 +247,23 @@ class App:
             self.metrics.left(story.route)
         self.metrics.told(story)
         self.lines.told(story)
+
+    def _traced(self, stack: AsyncExitStack) -> tuple[type[Story], Callable[[Story], None]]:
+        """What the story of a request is, and who is told of it. Raises StartError."""
+        if self._settings.trace.otlp is None:
+            return Story, self._tell
+        try:
+            from proxy.telemetry.traces import TracedStory, Traces  # noqa: PLC0415 -- an extra, and dear to load
+        except ImportError:
+            raise StartError("`trace.otlp` needs OpenTelemetry: pip install 'paraf[otel]'") from None
+        traces = Traces(self._settings.trace.otlp, __version__)
+        stack.push_async_callback(traces.close)
+
+        def tell(story: Story) -> None:
+            self._tell(story)
+            traces.told(story)
+
+        return TracedStory, tell
 
     def _circuit(self, route: str, state: CircuitState) -> None:
         self.metrics.circuit(route, state)

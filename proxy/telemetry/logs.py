@@ -121,6 +121,8 @@ def _members(story: Story) -> str:
     told += f', "attempts": {story.sendings}, "sent": "{story.sent}"'
     for phase, seconds in story.phases.items():
         told += f', "{phase}_ms": {seconds * 1000:.2f}'
+    if story.trace is not None:
+        told += f', "trace_id": "{story.trace.trace_id}", "span_id": "{story.trace.span_id}"'
     return f'{told}, "generation": {story.generation}'
 
 
@@ -265,8 +267,8 @@ def place(fault: BaseException) -> str:
 
 
 def silence_aiohttp(logger: FilteringBoundLogger) -> None:
-    """Leads what `aiohttp` and `asyncio` would log into ours. Process-wide, as their loggers are."""
-    for name in ("aiohttp", "asyncio"):
+    """Leads what libraries would log into ours. Process-wide, as their loggers are."""
+    for name in ("aiohttp", "asyncio", "opentelemetry", "urllib3"):
         theirs = logging.getLogger(name)
         theirs.handlers[:] = [_Foreign(logger)]
         theirs.propagate = False
