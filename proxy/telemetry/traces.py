@@ -10,9 +10,9 @@ import os
 import random
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from threading import Thread
-from typing import Final
+from typing import Any, Final
 
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -47,24 +47,39 @@ def _id(bits: int) -> int:
     return _CHANCE.getrandbits(bits) or 1
 
 
-@dataclass(slots=True)
+def _noted(phase: Phase) -> Any:
+    """A phase of a story, in which each time that is added is a step that ends now."""
+    held = getattr(Story, phase)
+
+    def add(story: "TracedStory", seconds: float) -> None:
+        now = time.monotonic()
+        if (more := seconds - getattr(story, phase, 0.0)) > 0:
+            story.steps.append((phase, now - more, now))
+        held.__set__(story, seconds)
+
+    return property(held.__get__, add)
+
+
 class TracedStory(Story):
-    """Knows when each phase was, and has a span of its own from the start: log lines and the provider may name it."""
+    """Knows when each phase was, and has a span of its own from the start: log lines and the provider may name it.
 
-    steps: list[tuple[Phase, float, float]] = field(default_factory=list)
-    """Phase, start and end in seconds of the monotonic clock."""
+    `steps`: phase, start and end in seconds of the monotonic clock.
+    """
 
-    def __post_init__(self) -> None:
+    __slots__ = ("steps",)
+
+    token = _noted("token")
+    sign = _noted("sign")
+    upstream = _noted("upstream")
+
+    def __init__(self, request_id: str, method: str, started: float, generation: int = 1) -> None:
+        self.steps: list[tuple[Phase, float, float]] = []
+        Story.__init__(self, request_id, method, started, generation)
         self.trace = Trace(f"{_id(128):032x}", f"{_id(64):016x}", sampled=True)
 
     def follow(self, trace: Trace | None) -> None:
         if trace is not None:
             self.trace = replace(trace, span_id=f"{_id(64):016x}", parent_id=trace.span_id)
-
-    def spent(self, phase: Phase, seconds: float) -> None:
-        Story.spent(self, phase, seconds)
-        now = time.monotonic()
-        self.steps.append((phase, now - seconds, now))
 
 
 class _Given(IdGenerator):
@@ -104,7 +119,7 @@ class Traces:
         if span.is_recording():
             for phase, began, ended in story.steps:
                 self._step(story, phase, span, (_ns(began + offset), _ns(ended + offset)))
-        span.end(_ns(story.started + story.phases["total"] + offset))
+        span.end(_ns(story.started + story.total + offset))
 
     def _server(self, story: Story, trace: Trace, offset: float) -> Span:
         self._ids.trace, self._ids.span = int(trace.trace_id, 16), int(trace.span_id, 16)
