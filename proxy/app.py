@@ -41,6 +41,7 @@ from proxy.outbound.transport import Transport
 from proxy.outbound.wire import WireTransport
 from proxy.pipeline import Pipeline
 from proxy.settings import Settings
+from proxy.shadow import Shadows
 from proxy.storeforms import StoreKind
 from proxy.stores.opening import opened
 from proxy.telemetry.labels import CircuitState
@@ -110,6 +111,7 @@ def metrics_of(generation: Generation, store: StoreKind, clock: Clock) -> Metric
         version=__version__,
         python=sys.version.split()[0],
         clock=clock,
+        shadows=[name for name, lane in generation.lanes.items() if lane.bystander],
     )
 
 
@@ -195,14 +197,17 @@ class App:
         return tokens
 
     def _pipeline(self, outside: Outside, tokens: Tokens) -> Pipeline:
-        lanes, table = self._generation.lanes, self._generation.table
+        table, lanes, transports = self._generation.table, self._generation.lanes, outside.transports
+        if any(lane.bystander for lane in lanes.values()):
+            shadows = Shadows(self._generation, self._clock, self.metrics, self.logger)
+            lanes, transports = shadows.lanes, shadows.over(transports)
 
         def lane_of(request: InboundRequest) -> tuple[Lane, str]:
             found = match(table, request)
             return lanes[found.route.name], found.target
 
         watch = RequestNews(self.metrics, self.logger, _windows(self._generation))
-        return Pipeline(lane_of, outside.transports, tokens, self._clock, watch, self._circuit)
+        return Pipeline(lane_of, transports, tokens, self._clock, watch, self._circuit)
 
     async def _start_admin(self, listeners: Listeners, stack: AsyncExitStack) -> None:
         if not listeners.admin:

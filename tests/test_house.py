@@ -20,12 +20,12 @@ ROOT = Path(__file__).parent.parent
 LAYERS = """
     __main__
     commands
-    compare evidence supervisor
+    compare supervisor
     worker child
     app kube sandbox
     inbound
-    pipeline
-    crew answers
+    pipeline shadow
+    crew answers evidence
     fetch
     generation
     interception surroundings
