@@ -5,7 +5,7 @@ Files and environment are handed in. A value that exists here is valid; all that
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final, cast
 
@@ -20,9 +20,10 @@ from proxy.addresses import (
     parse_listen,
     parse_prefix,
 )
-from proxy.bounds import FORMATS, LEVELS, Circuit, Drain, Limits, LogLevel, LogSettings, Timeouts
+from proxy.bounds import FORMATS, LEVELS, Circuit, Drain, Limits, LogLevel, LogSettings, Timeouts, TraceSettings
 from proxy.crosschecks import DEFAULT_ADDRESSES, cross_check
 from proxy.errors import Finding
+from proxy.outletforms import CA, POOL, EgressForm, PoolForm, TlsForm, egress_shape, tls_shape
 from proxy.quantities import duration, size
 from proxy.references import (
     CredentialsShape,
@@ -33,7 +34,6 @@ from proxy.references import (
     ReferenceShape,
     client_id,
     inline,
-    path_of_file,
 )
 from proxy.shape import BAD, Choice, Either, Flag, Key, Listing, Only, OrOff, Parsed, Record, Table, Text, Whole
 from proxy.source import Report, Scalar, Source, parse
@@ -96,11 +96,13 @@ class RouteSettings:
     circuit: Circuit
     switches: Mapping[str, Any]
     allow_small_keys: bool
-    tls_ca: Reference | None
     intercept: bool
     caller_token: Mapping[str, Reference]
     token_standin: bool
     allow_private: bool
+    tls: TlsForm
+    egress_proxy: EgressForm | None
+    pool: PoolForm
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +127,10 @@ class Settings:
     control: Listen | None = None
     control_token: Reference | None = None
     ca: CaForm | None = None
+    trace: TraceSettings = field(default_factory=TraceSettings)
 
 
-LATER: Final = frozenset(("trace",))
-LATER_IN_ROUTE: Final = frozenset("mode refusals egress_proxy pool".split())
-LATER_IN_TLS: Final = frozenset("client_cert client_key sni min_version".split())
+LATER_IN_ROUTE: Final = frozenset("mode refusals".split())
 """Keys of the contract that come in later versions. They are no part of the schema."""
 
 
@@ -142,12 +143,23 @@ def _limits(body: float | None, **counts: float | None) -> Limits:
     return cast("Limits", _given(Limits)(body=None if body is None else int(body), **counts))
 
 
+def collector(text: str) -> str:
+    return BaseUrl.parse(text).text
+
+
 LOG: Final = Record(
     {
         "level": Key(Choice(LEVELS), "least severity that is logged"),
         "format": Key(Choice(FORMATS), "auto is human on a terminal, json elsewhere"),
     },
     _given(LogSettings),
+)
+TRACE: Final = Record(
+    {
+        "propagate": Key(Flag(), "send the trace of a request on to the provider"),
+        "otlp": Key(Parsed(collector, "a URL such as http://127.0.0.1:4318"), "collector of OpenTelemetry spans"),
+    },
+    _given(TraceSettings),
 )
 DRAIN: Final = Record(
     {
@@ -187,7 +199,6 @@ ALLOW: Final = Listing(Parsed(AllowRule.parse, "a method and a path such as POST
 SECRET: Final = ReferenceShape(passphrase=ReferenceShape())
 INLINE_SECRET: Final = ReferenceShape(inline, ReferenceShape(inline))
 CALLER_NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
-CA: Final = ReferenceShape(path_of_file)
 
 
 def _store(secret: ReferenceShape) -> Either:
@@ -234,11 +245,9 @@ def _route(secret: ReferenceShape) -> Record:
             "allow_small_keys": Key(Flag(), "take RSA keys of fewer than 2048 bit", default=False),
             "allow_private": Key(Flag(), "the upstream's name may lead to an address of this network", default=False),
             "token_standin": Key(Flag(), "answer the provider's token endpoint here, for SDKs", default=False),
-            "tls": Key(
-                Record({"ca": Key(CA, "PEM file of authorities to trust instead of the system's")}, later=LATER_IN_TLS),
-                "TLS to the provider",
-                {"ca": None},
-            ),
+            "tls": Key(tls_shape(secret), "TLS to the provider", TlsForm()),
+            "egress_proxy": Key(egress_shape(secret), "HTTP proxy through which the provider is reached"),
+            "pool": Key(POOL, "connections that are kept", PoolForm()),
             **SWITCHES,
         },
         later=LATER_IN_ROUTE,
@@ -284,6 +293,7 @@ def _file(secret: ReferenceShape) -> Record:
                 ),
                 "the local authority of interception; `paraf ca init` makes it",
             ),
+            "trace": Key(TRACE, "traces of requests", TraceSettings()),
             "allowed_hosts": Key(HOSTS, "further names that a loopback listener answers to", ()),
             "drain": Key(DRAIN, "how Paraf ends", Drain()),
             "strict_permissions": Key(Flag(), "secrets that others can read are an error", default=False),
@@ -296,7 +306,6 @@ def _file(secret: ReferenceShape) -> Record:
                 required=True,
             ),
         },
-        later=LATER,
     )
 
 
@@ -314,7 +323,6 @@ def _route_settings(name: str, values: dict[str, Any]) -> RouteSettings:
         credentials=MappingProxyType(values.pop("credentials")),
         switches=MappingProxyType(switches),
         caller_token=MappingProxyType(values.pop("caller_token") or {}),
-        tls_ca=values.pop("tls")["ca"],
         **values,
     )
 

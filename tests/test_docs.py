@@ -35,6 +35,7 @@ from proxy.telemetry import labels
 from proxy.telemetry.logs import RequestLog, configure
 from proxy.telemetry.metrics import FAMILIES
 from proxy.telemetry.story import PHASES, Outcome, Story
+from proxy.telemetry.traceparent import Trace
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -383,10 +384,11 @@ def test_alerts_are_documented():
 
 def test_log_fields_are_documented():
     stream = io.StringIO()
-    story = Story("id", "GET", 0.0, route="r", caller="c", external_id="1", phases=dict.fromkeys(PHASES, 0.0))
+    story = Story("id", "GET", 0.0, route="r", caller="c", external_id="1", **dict.fromkeys(PHASES, 0.1))
     story.attempts.append(Attempt("maybe"))
     story.status, story.error, story.detail = 502, "upstream_protocol", "words"
     story.provider_status, story.provider_code = 200, "1"
+    story.trace = Trace("0" * 32, "0" * 16, sampled=True)
     RequestLog(configure("info", "json", stream, SystemClock())).told(story)
     same(documented(README, "Log lines/Field"), json.loads(stream.getvalue()))
 

@@ -20,36 +20,38 @@ ROOT = Path(__file__).parent.parent
 LAYERS = """
     __main__
     commands
-    compare supervisor
-    worker child
+    compare evidence supervisor
+    worker alone child
     app kube sandbox
+    standing reloading
     inbound
     pipeline
     crew answers
-    fetch
+    fetch loading
     generation
     interception surroundings
     tokens
-    storekeys errand gate breaker deadline callers
+    storekeys outlets errand gate breaker deadline callers
     failures sharing
     stores outbound keyring catalogue upstreams sealing telemetry ids
-    keyforms authority
+    keyforms authority files
     signing
     routes headers
     settings
-    storeforms
+    storeforms outletforms
     variables
     crosschecks references switches
     quantities
     addresses shape bounds
     source
     model
-    errors clock hardening line remembered __init__
+    errors clock hardening line notify remembered __init__
 """
 """From the top down. A row imports from rows below it; two rooms of one row do not know each other."""
 
-PURE = """signing settings storeforms stores.record crosschecks references source shape quantities switches addresses
-    routes headers remembered model errors bounds inbound.ways inbound.problem kube.inject kube.sidecar""".split()
+PURE = """signing settings storeforms outletforms stores.record crosschecks references source shape quantities switches
+    addresses routes headers remembered model errors bounds inbound.ways inbound.problem kube.inject
+    kube.sidecar""".split()
 IMPURE = frozenset(
     """aiohttp asyncio http.client http.server importlib io logging multiprocessing os pathlib random secrets select
     shutil signal socket ssl structlog subprocess sys tempfile threading time urllib.request uuid""".split()
@@ -64,6 +66,7 @@ MAY_IMPORT = {
     "cryptography": "signing.algorithms authority keyring keyforms storekeys stores.record generation sandbox commands",
     "httptools": "outbound.line",
     "orjson": "signing.canonical",
+    "opentelemetry": "telemetry.traces",
     "prometheus_client": "telemetry.metrics",
     "redis": "stores.redis",
     "ruamel": "kube.text",
@@ -216,7 +219,9 @@ def test_every_library_is_a_declared_dependency():
     extras = project["optional-dependencies"]
     lines = [*project["dependencies"], *(line for name in extras if name != "test" for line in extras[name])]
     distributions = {re.split(r"[<>=~! ;\[]", line)[0] for line in lines}
-    declared = {{"pyyaml": "yaml", "ruamel.yaml": "ruamel"}.get(name, name.replace("-", "_")) for name in distributions}
+    otel = dict.fromkeys(("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http"), "opentelemetry")
+    named = {"pyyaml": "yaml", "ruamel.yaml": "ruamel", **otel}
+    declared = {named.get(name, name.replace("-", "_")) for name in distributions}
     standard = sys.stdlib_module_names
     used = {name.partition(".")[0] for module in MODULES for name in foreign(module)} - standard
     assert used == declared == MAY_IMPORT.keys()

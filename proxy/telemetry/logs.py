@@ -15,6 +15,7 @@ from structlog.typing import EventDict, FilteringBoundLogger, Processor, Wrapped
 from proxy.model import STARS, Clock, Secret
 from proxy.telemetry.labels import CircuitState, method_label
 from proxy.telemetry.story import Story
+from proxy.telemetry.traceparent import Trace
 from proxy.telemetry.writer import Writer, alone
 
 LATEST: Final = 0.05
@@ -63,6 +64,11 @@ def configure(
     return cast("FilteringBoundLogger", logger.bind())
 
 
+def set_level(logger: FilteringBoundLogger, level: str) -> None:
+    """From now on, for everybody who has this logger: a level is the class that structlog makes for it."""
+    logger.__class__ = structlog.make_filtering_bound_logger(level)
+
+
 class RequestLog:
     """Writes the line of a request when it is over.
 
@@ -76,16 +82,21 @@ class RequestLog:
         self._lines = cast("_Lines", cast("Any", logger)._logger)  # noqa: SLF001 -- structlog gives no other way to it
         bound = json.dumps(structlog.get_context(logger))[1:-1]
         self._event = f'"event": "request", {bound}, ' if bound else '"event": "request", '
+        self.follow()
 
     def told(self, story: Story) -> None:
         level = "warning" if story.status >= 500 else "info"
-        if not self._logger.is_enabled_for(_LEVELS[level]):
+        if level not in self._tells:
             return
         members, time = _members(story), self._lines.json_time
         if time is None:
             getattr(self._logger, level)("request", **json.loads(f"{{{members}}}"))
         else:
             self._lines.later(f'{{"timestamp": "{time.now()}", "level": "{level}", {self._event}{members}}}')
+
+    def follow(self) -> None:
+        """The logger has another level by now."""
+        self._tells = {level for level, number in _LEVELS.items() if self._logger.is_enabled_for(number)}
 
     def flush(self) -> None:
         self._lines.flush()
@@ -102,26 +113,42 @@ class RequestLog:
 
 def _members(story: Story) -> str:
     """What is known of the request, as members of a JSON object."""
-    told = (
+    sendings = story.sendings
+    return (
         f'"request_id": "{story.request_id}", "route": "{story.route}", "method": "{method_label(story.method)}"'
         f', "status": {story.status}, "outcome": "{story.outcome}"'
+        f"{'' if story.caller is None else _caller(story.caller)}{'' if story.error is None else _fault(story)}"
+        f'{_answered(story)}, "attempts": {sendings}, "sent": "{"maybe" if sendings else "no"}"'
+        f'{_phases(story)}, "generation": {story.generation}{"" if story.trace is None else _traced(story.trace)}'
     )
-    if story.caller is not None:
-        told += f', "caller": "{story.caller}"'
-    if story.error is not None:
-        told += f', "error": "{story.error}"'
-    if story.detail is not None:
-        told += f', "detail": {json.dumps(_printable(story.detail))}'
-    if story.provider_status is not None:
-        told += f', "provider_status": {story.provider_status}'
+
+
+def _traced(trace: Trace) -> str:
+    return f', "trace_id": "{trace.trace_id}", "span_id": "{trace.span_id}"'
+
+
+def _caller(name: str) -> str:
+    return f', "caller": "{name}"'
+
+
+def _fault(story: Story) -> str:
+    detail = "" if story.detail is None else f', "detail": {json.dumps(_printable(story.detail))}'
+    return f', "error": "{story.error}"{detail}'
+
+
+def _answered(story: Story) -> str:
+    told = "" if story.provider_status is None else f', "provider_status": {story.provider_status}'
     if story.provider_code is not None:
         told += f', "provider_code": "{story.provider_code}"'
-    if story.external_id is not None:
-        told += f', "external_id": "{story.external_id}"'
-    told += f', "attempts": {story.sendings}, "sent": "{story.sent}"'
-    for phase, seconds in story.phases.items():
-        told += f', "{phase}_ms": {seconds * 1000:.2f}'
-    return f'{told}, "generation": {story.generation}'
+    return told if story.external_id is None else f'{told}, "external_id": "{story.external_id}"'
+
+
+def _phases(story: Story) -> str:
+    token, sign, upstream = story.token * 1000, story.sign * 1000, story.upstream * 1000
+    if token and upstream:
+        told = f', "token_ms": {token:.2f}, "sign_ms": {sign:.2f}, "upstream_ms": {upstream:.2f}'
+        return f'{told}, "total_ms": {story.total * 1000:.2f}'
+    return "".join([f', "{phase}_ms": {seconds * 1000:.2f}' for phase, seconds in story.phases.items()])
 
 
 def redact(_logger: WrappedLogger, _level: str, event: EventDict) -> EventDict:
@@ -265,8 +292,8 @@ def place(fault: BaseException) -> str:
 
 
 def silence_aiohttp(logger: FilteringBoundLogger) -> None:
-    """Leads what `aiohttp` and `asyncio` would log into ours. Process-wide, as their loggers are."""
-    for name in ("aiohttp", "asyncio"):
+    """Leads what libraries would log into ours. Process-wide, as their loggers are."""
+    for name in ("aiohttp", "asyncio", "opentelemetry", "urllib3"):
         theirs = logging.getLogger(name)
         theirs.handlers[:] = [_Foreign(logger)]
         theirs.propagate = False

@@ -118,6 +118,9 @@ FAMILIES: Final = {
     "paraf_config_last_reload_success_timestamp_seconds": Family(
         "gauge", (), "oldest", "Unix time at which the running configuration was loaded."
     ),
+    "paraf_config_last_reload_failure_timestamp_seconds": Family(
+        "gauge", (), "worst", "Unix time at which a reload was last refused; 0 for never."
+    ),
     "paraf_build_info": Family("gauge", ("version", "python"), "same", "Versions of Paraf and Python; always 1."),
 }
 METRIC_NAMES: Final = tuple(FAMILIES)
@@ -170,21 +173,36 @@ class _Numbers(dict[Labels, float]):
     def rows(self) -> dict[Labels, Sequence[float]]:
         return {labels: (value,) for labels, value in self.items()}
 
+    def follow(self, fresh: "_Numbers") -> None:
+        """Go on counting, with the series of a newer configuration as well. A gauge says nothing more of what is gone,
+        once it is down: an open circuit of a route that was taken away would be looked at for ever.
+        """
+        if FAMILIES[self.name].kind == "gauge":
+            gone = [labels for labels in self if labels not in fresh]
+            for labels in gone:
+                if self.name != "paraf_inflight_requests" or not self[labels]:
+                    del self[labels]
+        for labels in fresh:
+            self.setdefault(labels, 0.0)
+
 
 class _Durations:
-    """The series of a histogram over BUCKETS."""
+    """The series of a histogram over BUCKETS: what fell into each, and last the sum."""
 
     def __init__(self, name: str, expected: Iterable[Labels]) -> None:
         self.name = name
-        self._counts = {labels: [0] * len(_EDGES) for labels in expected}
-        self._sums = dict.fromkeys(self._counts, 0.0)
+        self._series: dict[Labels, list[float]] = {labels: [*[0] * len(_EDGES), 0.0] for labels in expected}
 
-    def observe(self, labels: Labels, seconds: float) -> None:
-        self._counts[labels][bisect_left(BUCKETS, seconds)] += 1
-        self._sums[labels] += seconds
+    def follow(self, fresh: "_Durations") -> None:
+        for labels in fresh.rows():
+            self._series.setdefault(labels, [*[0] * len(_EDGES), 0.0])
+
+    def series(self, labels: Iterable[Labels]) -> tuple[list[float], ...]:
+        """To `observe` in."""
+        return tuple([self._series[each] for each in labels])
 
     def rows(self) -> dict[Labels, Sequence[float]]:
-        return {labels: (*counts, self._sums[labels]) for labels, counts in self._counts.items()}
+        return {labels: tuple(series) for labels, series in self._series.items()}
 
 
 def _family(name: str, rows: Mapping[Labels, Sequence[float]]) -> Metric:
@@ -238,6 +256,7 @@ class Metrics:
         expected = product(anywhere, ("GET", "POST"), _EXPECTED)
         self._requests = _Numbers("paraf_requests_total", ((route, method, *rest) for route, method, rest in expected))
         self._durations = _Durations("paraf_request_duration_seconds", product(anywhere, PHASES))
+        self._phases = {route: self._durations.series(product([route], PHASES)) for route in anywhere}
         self._inflight = _Numbers("paraf_inflight_requests", product(anywhere))
         self._attempts = _Numbers("paraf_attempts_total", product(routes, ATTEMPT_REASONS))
         self._codes = _Numbers("paraf_provider_code_total", product(routes, CODE_CLASSES))
@@ -251,6 +270,7 @@ class Metrics:
         self._store_unreadable = _Numbers("paraf_store_unreadable_total", [(store,)])
         self._shadows = _Numbers("paraf_shadow_total", product(shadows, SHADOW_RESULTS))
         self._loaded = _Numbers("paraf_config_last_reload_success_timestamp_seconds", [()])
+        self._refused = _Numbers("paraf_config_last_reload_failure_timestamp_seconds", [()])
         self._build = _Numbers("paraf_build_info")
         self._build[version, python] = 1
 
@@ -266,8 +286,11 @@ class Metrics:
     def told(self, story: Story) -> None:
         route = self._known(story.route)
         self._requests[route, method_label(story.method), status_class(story.status), story.outcome] += 1
-        for phase, seconds in story.phases.items():
-            self._durations.observe((route, phase), seconds)
+        phases = story.token, story.sign, story.upstream, story.total
+        for seconds, series in zip(phases, self._phases[route], strict=True):
+            if seconds:
+                series[bisect_left(BUCKETS, seconds)] += 1
+                series[-1] += seconds
         if story.code_class is not None:
             self._codes[route, story.code_class if story.code_class in CODE_CLASSES else "other"] += 1
 
@@ -297,6 +320,18 @@ class Metrics:
 
     def shadow(self, route: str, result: ShadowResult) -> None:
         self._shadows[route, result] += 1
+
+    def follow(self, fresh: "Metrics") -> None:
+        """From now on those of a newer configuration, whose metrics would begin as `fresh` does."""
+        self._routes |= fresh._routes  # noqa: SLF001 -- its own kind
+        for name, mine in vars(self).items():
+            if isinstance(mine, _Numbers | _Durations):
+                mine.follow(vars(fresh)[name])
+        self._phases |= {route: self._durations.series(product([route], PHASES)) for route in self._routes}
+
+    def refused(self) -> None:
+        """A configuration was not taken, and the one before runs on."""
+        self._refused[()] = self._clock.now_ms() / 1000
 
     def loaded(self) -> None:
         """A configuration was read without fault and runs from now on."""
