@@ -37,6 +37,7 @@ from proxy.outbound.session import SessionTransport
 from proxy.outbound.transport import Transport
 from proxy.outbound.wire import WireTransport
 from proxy.pipeline import Pipeline
+from proxy.recent import Recent
 from proxy.settings import Settings
 from proxy.standing import Standing, Succession, connections, succeeding
 from proxy.storeforms import StoreKind
@@ -148,6 +149,7 @@ class App:
         self.state: State = "starting"
         self.addresses: list[str] = []
         self.admin_address: str | None = None
+        self.recent = Recent(self._remembered, self._clock)
         self.answers: dict[str, Answerer] = {}
         """What it can be asked of itself while it runs, by word."""
 
@@ -275,7 +277,12 @@ class App:
             self.metrics.left(story.route)
         self.metrics.told(story)
         self.lines.told(story)
+        if story.refusal is not None:
+            self.recent.told(story)
         self._succession.ended(story.generation)
+
+    def _remembered(self) -> dict[str, int]:
+        return {name: lane.remembers for name, lane in self._generation.lanes.items()}
 
     def _circuit(self, route: str, state: CircuitState) -> None:
         self.metrics.circuit(route, state)

@@ -81,6 +81,8 @@ class Lane:
     """Who may call, where the route asks."""
     standin: BaseUrl | None
     """The base of the token call, if a stand-in answers there."""
+    remembers: int
+    """How many refused requests are kept for operators."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +247,7 @@ class _Builder:
             outlet=outlet,
             callers=callers,
             standin=places.token if route.token_standin else None,
+            remembers=route.refusals,
         )
 
     def _credentials(self, route: RouteSettings, profile: Profile, needed: frozenset[str]) -> "_Credentials | None":

@@ -26,8 +26,8 @@ LAYERS = """
     standing reloading
     inbound
     pipeline
-    crew answers
-    fetch loading
+    crew answers recent
+    fetch loading inquest
     generation
     interception surroundings
     tokens

@@ -427,7 +427,8 @@ def test_the_example_parses_and_shows_the_defaults() -> None:
     for name in ("listen", "admin", "log", "allowed_hosts", "drain", "strict_permissions", "profiles"):
         assert getattr(settings, name) == getattr(minimal, name), name
     for name in ("prefix", "hosts", "allow", "limits", "timeouts", "circuit", "switches", "allow_small_keys", "tls",
-                 "egress_proxy", "pool", "allow_private", "token_standin"):  # fmt: skip
+                 "egress_proxy", "pool", "allow_private", "token_standin",
+                 "refusals"):  # fmt: skip
         assert getattr(settings.routes[0], name) == getattr(minimal.routes[0], name), name
 
 
