@@ -19,6 +19,7 @@ from typing import Any, Final, TextIO
 from proxy import __version__
 from proxy.answers import Answerer, TokenAnswers
 from proxy.clock import SystemClock
+from proxy.errors import StartError
 from proxy.fetch import TokenFetch, sparing
 from proxy.generation import Generation, Lane
 from proxy.hardening import no_dumps
@@ -36,7 +37,8 @@ from proxy.outbound.reach import Address, listening
 from proxy.outbound.session import SessionTransport
 from proxy.outbound.transport import Transport
 from proxy.outbound.wire import WireTransport
-from proxy.pipeline import Pipeline
+from proxy.overview import Overview
+from proxy.pipeline import Inquest, Pipeline
 from proxy.recent import Recent
 from proxy.settings import Settings
 from proxy.standing import Standing, Succession, connections, succeeding
@@ -146,6 +148,7 @@ class App:
             self.logger = self.logger.bind(worker=seat.number)
         self.metrics = metrics_of(generation, settings.store.kind, self._clock)
         self.lines = RequestLog(self.logger)
+        self._clocks_off: set[str] = set()
         self.state: State = "starting"
         self.addresses: list[str] = []
         self.admin_address: str | None = None
@@ -169,6 +172,8 @@ class App:
             tokens = self._tokens = await self._open_tokens(stack)
             self._succession.follow(self._standing(None))
             self.answers |= TokenAnswers(lambda: self.generation.accounts, tokens, self._clock).by_word()
+            overview = Overview(lambda: self.generation, self.metrics.numbers)
+            self.answers |= {"routes": overview.routes, "refusals": self.recent.rows}
             await self._start_admin(listeners, stack)
             self._start_inbound(listeners, stack)
             self.metrics.loaded()
@@ -234,8 +239,10 @@ class App:
             found = match(table, request)
             return lanes[found.route.name], found.target
 
-        watch = RequestNews(self.metrics, self.logger, _windows(generation))
-        pipeline = Pipeline(lane_of, transports, self._tokens, self._clock, watch, self._circuit)
+        watch = RequestNews(self.metrics, self.logger, _windows(generation), self._clocks_off)
+        propagate = self._settings.trace.propagate
+        told = watch, self._circuit, propagate, _inquest(generation)
+        pipeline = Pipeline(lane_of, transports, self._tokens, self._clock, *told)
         way = with_standins(lanes, self._settings.allowed_hosts, pipeline.handle, self._clock, self.metrics)
         fetch = TokenFetch(lambda: generation, sessions, self._clock)
         return Standing(generation, way, fetch, transports, sessions)
@@ -253,10 +260,11 @@ class App:
 
     def _start_inbound(self, listeners: Listeners, stack: AsyncExitStack) -> None:
         ids, succession = RequestIds(), self._succession
+        story, tell = self._traced(stack)
         server = InboundServer(
             way=succession.way,
-            tell=self._tell,
-            new_story=lambda method: Story(ids.request_id(), method, self._clock.monotonic(), succession.begun()),
+            tell=tell,
+            new_story=lambda method: story(ids.request_id(), method, self._clock.monotonic(), succession.begun()),
             clock=self._clock,
             complain=lambda words: self.logger.error("fault", words=words),
             seat=self._seat,
@@ -284,6 +292,23 @@ class App:
     def _remembered(self) -> dict[str, int]:
         return {name: lane.remembers for name, lane in self._generation.lanes.items()}
 
+    def _traced(self, stack: AsyncExitStack) -> tuple[type[Story], Callable[[Story], None]]:
+        """What the story of a request is, and who is told of it. Raises StartError."""
+        if self._settings.trace.otlp is None:
+            return Story, self._tell
+        try:
+            from proxy.telemetry.traces import TracedStory, Traces  # noqa: PLC0415 -- an extra, and dear to load
+        except ImportError:
+            raise StartError("`trace.otlp` needs OpenTelemetry: pip install 'paraf[otel]'") from None
+        traces = Traces(self._settings.trace.otlp, __version__)
+        stack.push_async_callback(traces.close)
+
+        def tell(story: Story) -> None:
+            self._tell(story)
+            traces.told(story)
+
+        return TracedStory, tell
+
     def _circuit(self, route: str, state: CircuitState) -> None:
         self.metrics.circuit(route, state)
         self.lines.circuit(route, state)
@@ -296,6 +321,15 @@ class App:
             await server.drain(drain.timeout)
         finally:
             await server.close()  # also when a second signal does not wait: what is cut off is told why
+
+
+def _inquest(generation: Generation) -> Inquest | None:
+    """Loaded when a route asks for it."""
+    if not any(lane.remembers for lane in generation.lanes.values()):
+        return None
+    from proxy.inquest import inquest  # noqa: PLC0415 -- dear to load
+
+    return inquest
 
 
 def prepare_process() -> None:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from proxy.generation import Lane
 from proxy.headers import value_of
-from proxy.model import Headers, SignedRequest
+from proxy.model import Headers, SignedRequest, UpstreamResponse
 from proxy.signing.canonical import NotJson
 from proxy.signing.diagnose import diagnose
 from proxy.signing.guess import AtHand
@@ -28,14 +28,13 @@ _NUMBER: Final = re.compile(r"[0-9]{5,}|[^/]{41,}")
 """An account or card number, or an opaque key, as a part of a path."""
 
 
-def is_refusal(status: int) -> bool:
-    return 400 <= status < 500
-
-
-def inquest(lane: Lane, call: Call, signed: SignedRequest, answer: Headers) -> Refusal:
+def inquest(lane: Lane, call: Call, signed: SignedRequest, answer: UpstreamResponse) -> Refusal | None:
+    """None for an answer that refuses nothing."""
+    if not 400 <= answer.status < 500:
+        return None
     if len(call.raw_body) > LARGE:
         return Refusal(redacted(call.target), (f"the body has more than {LARGE} bytes: nothing was read again",))
-    return Refusal(redacted(call.target), tuple(_findings(lane, call, signed, answer)))
+    return Refusal(redacted(call.target), tuple(_findings(lane, call, signed, answer.headers)))
 
 
 def _findings(lane: Lane, call: Call, signed: SignedRequest, answer: Headers) -> Iterator[str]:

@@ -27,8 +27,10 @@ from proxy.sealing import seal, sealed
 from proxy.signing.refusal import HOLD, inflated, parsed
 from proxy.signing.signer import Call
 from proxy.telemetry.labels import AttemptReason, CircuitState
-from proxy.telemetry.story import Stage, Story
+from proxy.telemetry.story import Refusal, Stage, Story
 from proxy.tokens import Tokens
+
+Inquest = Callable[[Lane, Call, SignedRequest, UpstreamResponse], Refusal | None]
 
 
 class Watch(Protocol):
@@ -85,6 +87,10 @@ class Pipeline:
     watch: Watch
     circuit: Callable[[str, CircuitState], None]
     """Told of a route's circuit when it has changed."""
+    propagate: bool = False
+    """Is the trace of a request sent on to the provider?"""
+    inquest: Inquest | None = None
+    """What is kept of a refused request, for lanes that remember some."""
     dates: dict[str, str] = field(default_factory=dict)
     """By route, the Date of its newest answer: many come in one second."""
 
@@ -100,6 +106,8 @@ class Pipeline:
                 admitted = request.method, target, request.headers, body
                 admit = lane.signer.admit
                 call = await asyncio.to_thread(admit, *admitted) if len(body) > LARGE else admit(*admitted)
+                if self.propagate and story.trace is not None:
+                    call = call._replace(headers=(*call.headers, *story.trace.headers()))
                 story.stage = "queue"
                 return await self._inside(Passage(lane, call, story, limit))
         except TimeoutError:
@@ -209,6 +217,8 @@ class Pipeline:
                 raise
         else:
             passage.asked = False
+            if lane.remembers and self.inquest is not None:
+                story.refusal = self.inquest(lane, passage.call, signed, answer)
             return self._judge(passage, held or answer)
         finally:
             story.upstream += self.clock.monotonic() - began

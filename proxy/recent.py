@@ -26,8 +26,8 @@ class Recent:
             rows = self._rows[story.route] = deque(rows or (), maxlen=most)
         rows.append(_row(story, self._clock.now_ms()))
 
-    def rows(self) -> list[Row]:
-        """The newest first."""
+    async def rows(self, _: Any) -> list[Row]:
+        """An Answerer of `refusals`: the newest first."""
         kept = self._kept()
         rows = [row for route, rows in self._rows.items() if kept.get(route) for row in rows]
         return sorted(rows, key=lambda row: str(row["at"]), reverse=True)

@@ -26,7 +26,7 @@ LAYERS = """
     standing reloading
     inbound
     pipeline
-    crew answers recent
+    crew answers recent overview
     fetch loading inquest
     generation
     interception surroundings
@@ -50,7 +50,7 @@ LAYERS = """
 """From the top down. A row imports from rows below it; two rooms of one row do not know each other."""
 
 PURE = """signing settings storeforms outletforms stores.record crosschecks references source shape quantities switches
-    addresses routes headers remembered model errors bounds inbound.ways inbound.problem kube.inject
+    addresses routes headers remembered model errors bounds inbound.ways inbound.problem inbound.page kube.inject
     kube.sidecar""".split()
 IMPURE = frozenset(
     """aiohttp asyncio http.client http.server importlib io logging multiprocessing os pathlib random secrets select
@@ -66,6 +66,7 @@ MAY_IMPORT = {
     "cryptography": "signing.algorithms authority keyring keyforms storekeys stores.record generation sandbox commands",
     "httptools": "outbound.line",
     "orjson": "signing.canonical",
+    "opentelemetry": "telemetry.traces",
     "prometheus_client": "telemetry.metrics",
     "redis": "stores.redis",
     "ruamel": "kube.text",
@@ -218,7 +219,9 @@ def test_every_library_is_a_declared_dependency():
     extras = project["optional-dependencies"]
     lines = [*project["dependencies"], *(line for name in extras if name != "test" for line in extras[name])]
     distributions = {re.split(r"[<>=~! ;\[]", line)[0] for line in lines}
-    declared = {{"pyyaml": "yaml", "ruamel.yaml": "ruamel"}.get(name, name.replace("-", "_")) for name in distributions}
+    otel = dict.fromkeys(("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http"), "opentelemetry")
+    named = {"pyyaml": "yaml", "ruamel.yaml": "ruamel", **otel}
+    declared = {named.get(name, name.replace("-", "_")) for name in distributions}
     standard = sys.stdlib_module_names
     used = {name.partition(".")[0] for module in MODULES for name in foreign(module)} - standard
     assert used == declared == MAY_IMPORT.keys()

@@ -15,6 +15,7 @@ from structlog.typing import EventDict, FilteringBoundLogger, Processor, Wrapped
 from proxy.model import STARS, Clock, Secret
 from proxy.telemetry.labels import CircuitState, method_label
 from proxy.telemetry.story import Story
+from proxy.telemetry.traceparent import Trace
 from proxy.telemetry.writer import Writer, alone
 
 LATEST: Final = 0.05
@@ -118,8 +119,12 @@ def _members(story: Story) -> str:
         f', "status": {story.status}, "outcome": "{story.outcome}"'
         f"{'' if story.caller is None else _caller(story.caller)}{'' if story.error is None else _fault(story)}"
         f'{_answered(story)}, "attempts": {sendings}, "sent": "{"maybe" if sendings else "no"}"'
-        f'{_phases(story)}, "generation": {story.generation}'
+        f'{_phases(story)}, "generation": {story.generation}{"" if story.trace is None else _traced(story.trace)}'
     )
+
+
+def _traced(trace: Trace) -> str:
+    return f', "trace_id": "{trace.trace_id}", "span_id": "{trace.span_id}"'
 
 
 def _caller(name: str) -> str:
@@ -287,8 +292,8 @@ def place(fault: BaseException) -> str:
 
 
 def silence_aiohttp(logger: FilteringBoundLogger) -> None:
-    """Leads what `aiohttp` and `asyncio` would log into ours. Process-wide, as their loggers are."""
-    for name in ("aiohttp", "asyncio"):
+    """Leads what libraries would log into ours. Process-wide, as their loggers are."""
+    for name in ("aiohttp", "asyncio", "opentelemetry", "urllib3"):
         theirs = logging.getLogger(name)
         theirs.handlers[:] = [_Foreign(logger)]
         theirs.propagate = False
