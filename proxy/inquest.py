@@ -53,11 +53,12 @@ def _findings(lane: Lane, call: Call, signed: SignedRequest, answer: Headers) ->
 
 
 def _bodies(lane: Lane, call: Call) -> Iterator[str]:
-    if not call.raw_body:
+    """Of the bytes that the provider got."""
+    if not call.body:
         return
     for name, form in CANONICAL.items():
         try:
-            differs = form(call.raw_body) != call.canonical_body
+            differs = form(call.body) != call.canonical_body
         except NotJson:
             continue
         if differs and name != lane.binding.switches["canonical"]:

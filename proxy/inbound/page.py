@@ -32,6 +32,7 @@ th,td{padding:.5rem .75rem;text-align:left;vertical-align:top;border-top:1px sol
 thead th{border-top:0;font-size:.85rem;color:var(--soft);font-weight:600;white-space:nowrap}
 tbody th{font-weight:600}
 td small,th small{display:block;color:var(--soft);font-weight:400}
+time{white-space:nowrap}
 code{font:.85em ui-monospace,monospace;overflow-wrap:anywhere}
 .mark{display:inline-block;padding:0 .5rem;border-radius:1rem;font-size:.85rem;font-weight:600;white-space:nowrap}
 .good{color:var(--good);background:var(--goodbg)}
@@ -116,9 +117,13 @@ def _requests(outcomes: Mapping[str, float]) -> str:
 
 def _last(row: Row, refused: Row | None) -> str:
     if refused:
-        return f"{escape(_code(refused))}<small>{escape(refused['at'])}</small>"
+        return f"{escape(_code(refused))}<small>{_at(refused)}</small>"
     words = "none kept" if row["remembers"] else "not kept: <code>refusals</code> is 0"
     return f'<span class="soft">{words}</span>'
+
+
+def _at(row: Row) -> str:
+    return f'<time datetime="{escape(row["at"])}">{escape(row["at"][:19].replace("T", " "))} UTC</time>'
 
 
 def _code(row: Row) -> str:
@@ -155,7 +160,7 @@ def _life(seconds: float | None) -> str:
 def _refusals(state: Mapping[str, Any]) -> Iterator[str]:
     rows = [
         _cells(
-            f"{escape(row['at'])}<small>{escape(row['route'])}</small>",
+            f"{_at(row)}<small>{escape(row['route'])}</small>",
             f"<code>{escape(row['method'])} {escape(row['target'])}</code>",
             escape(_code(row)),
             f"<code>{escape(row['request_id'])}</code>",
