@@ -38,9 +38,10 @@ from proxy.outbound.session import SessionTransport
 from proxy.outbound.transport import Transport
 from proxy.outbound.wire import WireTransport
 from proxy.overview import Overview
-from proxy.pipeline import Inquest, Pipeline
-from proxy.recent import Recent
+from proxy.pipeline import Pipeline
+from proxy.recent import Recent, inquest_of
 from proxy.settings import Settings
+from proxy.shadow import Shadows
 from proxy.standing import Standing, Succession, connections, succeeding
 from proxy.storeforms import StoreKind
 from proxy.stores.opening import opened
@@ -111,11 +112,8 @@ def metrics_of(generation: Generation, store: StoreKind, clock: Clock) -> Metric
         version=__version__,
         python=sys.version.split()[0],
         clock=clock,
+        shadows=[name for name, lane in generation.lanes.items() if lane.bystander],
     )
-
-
-def _windows(generation: Generation) -> dict[str, float]:
-    return {name: lane.profile.time_window for name, lane in generation.lanes.items()}
 
 
 class App:
@@ -152,7 +150,7 @@ class App:
         self.state: State = "starting"
         self.addresses: list[str] = []
         self.admin_address: str | None = None
-        self.recent = Recent(self._remembered, self._clock)
+        self.recent = Recent(lambda: self._generation.lanes, self._clock)
         self.answers: dict[str, Answerer] = {}
         """What it can be asked of itself while it runs, by word."""
 
@@ -172,8 +170,7 @@ class App:
             tokens = self._tokens = await self._open_tokens(stack)
             self._succession.follow(self._standing(None))
             self.answers |= TokenAnswers(lambda: self.generation.accounts, tokens, self._clock).by_word()
-            overview = Overview(lambda: self.generation, self.metrics.numbers)
-            self.answers |= {"routes": overview.routes, "refusals": self.recent.rows}
+            self.answers |= Overview(lambda: self.generation, self.metrics.numbers, self.recent.rows).by_word()
             await self._start_admin(listeners, stack)
             self._start_inbound(listeners, stack)
             self.metrics.loaded()
@@ -185,6 +182,11 @@ class App:
     def generation(self) -> Generation:
         """What new requests are served by."""
         return self._generation
+
+    @property
+    def drain_seconds(self) -> float:
+        """How long it may take to stop."""
+        return self._settings.drain.delay + self._settings.drain.timeout + 1
 
     def swap(self, settings: Settings, generation: Generation) -> None:
         """From here on every new request is served by this generation; what is under way ends with its own.
@@ -234,15 +236,19 @@ class App:
             lambda lane: transport_for(lane, self._system, self._own),
             lambda lane: _token_transport(lane, self._system, self._own),
         )
+        sending = transports
+        if any(lane.bystander for lane in lanes.values()):
+            shadows = Shadows(generation, self._clock, self.metrics, self.logger)
+            lanes, sending = shadows.lanes, shadows.over(transports)
 
         def lane_of(request: InboundRequest) -> tuple[Lane, str]:
             found = match(table, request)
             return lanes[found.route.name], found.target
 
-        watch = RequestNews(self.metrics, self.logger, _windows(generation), self._clocks_off)
-        propagate = self._settings.trace.propagate
-        told = watch, self._circuit, propagate, _inquest(generation)
-        pipeline = Pipeline(lane_of, transports, self._tokens, self._clock, *told)
+        windows = {name: lane.profile.time_window for name, lane in lanes.items()}
+        watch = RequestNews(self.metrics, self.logger, windows, self._clocks_off)
+        told = watch, self._circuit, self._settings.trace.propagate, inquest_of(lanes.values())
+        pipeline = Pipeline(lane_of, sending, self._tokens, self._clock, *told)
         way = with_standins(lanes, self._settings.allowed_hosts, pipeline.handle, self._clock, self.metrics)
         fetch = TokenFetch(lambda: generation, sessions, self._clock)
         return Standing(generation, way, fetch, transports, sessions)
@@ -289,9 +295,6 @@ class App:
             self.recent.told(story)
         self._succession.ended(story.generation)
 
-    def _remembered(self) -> dict[str, int]:
-        return {name: lane.remembers for name, lane in self._generation.lanes.items()}
-
     def _traced(self, stack: AsyncExitStack) -> tuple[type[Story], Callable[[Story], None]]:
         """What the story of a request is, and who is told of it. Raises StartError."""
         if self._settings.trace.otlp is None:
@@ -321,15 +324,6 @@ class App:
             await server.drain(drain.timeout)
         finally:
             await server.close()  # also when a second signal does not wait: what is cut off is told why
-
-
-def _inquest(generation: Generation) -> Inquest | None:
-    """Loaded when a route asks for it."""
-    if not any(lane.remembers for lane in generation.lanes.values()):
-        return None
-    from proxy.inquest import inquest  # noqa: PLC0415 -- dear to load
-
-    return inquest
 
 
 def prepare_process() -> None:

@@ -1,25 +1,38 @@
 """What a process that serves says of its routes: for the status page, and never a secret."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from proxy.generation import Generation, Lane
 from proxy.telemetry.labels import CIRCUIT_STATES
 from proxy.telemetry.metrics import Numbers
 
+Row = dict[str, Any]
+
 
 class Overview:
-    def __init__(self, generation: Callable[[], Generation], numbers: Callable[[], Numbers]) -> None:
+    """`refusals`: the rows of those that are remembered."""
+
+    def __init__(
+        self, generation: Callable[[], Generation], numbers: Callable[[], Numbers], refusals: Callable[[], list[Row]]
+    ) -> None:
         self._generation = generation
         self._numbers = numbers
+        self._kept = refusals
 
-    async def routes(self, _: Any) -> list[dict[str, Any]]:
-        """An Answerer: one row for each route, in the order of the file."""
+    def by_word(self) -> dict[str, Callable[[Any], Awaitable[Any]]]:
+        return {"routes": self._routes, "refusals": self._refusals}
+
+    async def _refusals(self, _: Any) -> list[Row]:
+        return self._kept()
+
+    async def _routes(self, _: Any) -> list[Row]:
+        """One row for each route, in the order of the file."""
         numbers = self._numbers()
         return [_row(lane, numbers) for lane in self._generation().lanes.values()]
 
 
-def _row(lane: Lane, numbers: Numbers) -> dict[str, Any]:
+def _row(lane: Lane, numbers: Numbers) -> Row:
     name = lane.route.name
     return {
         "route": name,

@@ -23,14 +23,13 @@ from proxy.headers import value_of
 from proxy.model import Attempt, Clock, Headers, InboundRequest, SignedRequest, Token, UpstreamResponse
 from proxy.outbound.held import CopiedResponse, Ending, FollowedResponse, HeldResponse
 from proxy.outbound.transport import Transport
+from proxy.recent import Inquest
 from proxy.sealing import seal, sealed
 from proxy.signing.refusal import HOLD, inflated, parsed
 from proxy.signing.signer import Call
 from proxy.telemetry.labels import AttemptReason, CircuitState
-from proxy.telemetry.story import Refusal, Stage, Story
+from proxy.telemetry.story import Stage, Story
 from proxy.tokens import Tokens
-
-Inquest = Callable[[Lane, Call, SignedRequest, UpstreamResponse], Refusal | None]
 
 
 class Watch(Protocol):
@@ -106,7 +105,7 @@ class Pipeline:
                 admitted = request.method, target, request.headers, body
                 admit = lane.signer.admit
                 call = await asyncio.to_thread(admit, *admitted) if len(body) > LARGE else admit(*admitted)
-                if self.propagate and story.trace is not None:
+                if self.propagate and story.trace is not None and lane.bystander is None:
                     call = call._replace(headers=(*call.headers, *story.trace.headers()))
                 story.stage = "queue"
                 return await self._inside(Passage(lane, call, story, limit))

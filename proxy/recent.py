@@ -1,36 +1,51 @@
 """The last refused requests of the routes that ask for it: a few, small, and without their secrets."""
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from proxy.model import Clock
-from proxy.telemetry.story import Story
+from proxy.generation import Lane
+from proxy.model import Clock, SignedRequest, UpstreamResponse
+from proxy.signing.signer import Call
+from proxy.telemetry.story import Refusal, Story
 
 Row = dict[str, Any]
+Inquest = Callable[[Lane, Call, SignedRequest, UpstreamResponse], Refusal | None]
 
 
 class Recent:
-    """`kept`: by route, how many are kept; routes and numbers may change with a reload."""
+    """`lanes`: those in service; with a reload others come, and keep other numbers."""
 
-    def __init__(self, kept: Callable[[], Mapping[str, int]], clock: Clock) -> None:
-        self._kept = kept
+    def __init__(self, lanes: Callable[[], Mapping[str, Lane]], clock: Clock) -> None:
+        self._lanes = lanes
         self._clock = clock
         self._rows: dict[str, deque[Row]] = {}
 
     def told(self, story: Story) -> None:
-        most = self._kept().get(story.route, 0)
+        most = self._most(story.route)
         rows = self._rows.get(story.route)
         if rows is None or rows.maxlen != most:
             rows = self._rows[story.route] = deque(rows or (), maxlen=most)
         rows.append(_row(story, self._clock.now_ms()))
 
-    async def rows(self, _: Any) -> list[Row]:
-        """An Answerer of `refusals`: the newest first."""
-        kept = self._kept()
-        rows = [row for route, rows in self._rows.items() if kept.get(route) for row in rows]
+    def rows(self) -> list[Row]:
+        """The newest first."""
+        rows = [row for route, rows in self._rows.items() if self._most(route) for row in rows]
         return sorted(rows, key=lambda row: str(row["at"]), reverse=True)
+
+    def _most(self, route: str) -> int:
+        lane = self._lanes().get(route)
+        return lane.remembers if lane else 0
+
+
+def inquest_of(lanes: Iterable[Lane]) -> Inquest | None:
+    """What looks at a refused request: loaded when a route asks for it."""
+    if not any(lane.remembers for lane in lanes):
+        return None
+    from proxy.inquest import inquest  # noqa: PLC0415 -- dear to load
+
+    return inquest
 
 
 def _row(story: Story, now_ms: int) -> Row:

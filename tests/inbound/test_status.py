@@ -161,7 +161,7 @@ def state(words):
 
 def test_everything_is_escaped():
     plain, evil = Reader(page(state("x")).decode()), Reader(page(state(EVIL)).decode())
-    assert evil.tags == plain.tags
+    assert [(tag, sorted(named)) for tag, named in evil.tags] == [(tag, sorted(named)) for tag, named in plain.tags]
     assert EVIL in "".join(evil.texts)
 
 
