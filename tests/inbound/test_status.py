@@ -8,7 +8,10 @@ from html.parser import HTMLParser
 from shutil import which
 
 import pytest
-from operating import operated
+from asking import request
+from operating import operate, operated
+from processes import configuration, serving
+from rawpeer import RawCaller, RawPeer, answer
 from running import accounts
 from test_service import ask
 
@@ -196,3 +199,27 @@ async def picture(control, folder, name, *arguments):
     url, size = f"http://{control.control}/", "--window-size=1200,900"
     await browsed(url, folder, f"--screenshot={folder / name}", size, *arguments)
     return (folder / name).read_bytes()
+
+
+async def test_workers_are_taken_together(tmp_path):
+    """Each remembers what it served itself; a body of this provider says nothing that is kept."""
+    async with RawPeer(lambda _request: [answer("401 Unauthorized", b'{"error":"a-secret-word"}')]) as peer:
+        made = configuration(peer.url, control=f"unix:{tmp_path}/control.sock")
+        for route in made["routes"].values():
+            route["refusals"] = 50
+        async with serving(tmp_path, made, "--workers", "2") as paraf:
+            for _ in range(8):
+                assert (await exchanged(paraf.address)).status == 401
+            status, _, told = await operate(paraf.ready["control"], "GET", "/debug/refusals")
+            _, _, text = await operate(paraf.ready["control"], "GET", "/")
+    assert (status, len(told["refusals"])) == (200, 8)
+    assert {row["findings"][0] for row in told["refusals"]} == {"the signature is what the route signs"}
+    assert "2 processes ready" in Reader(text).texts
+    assert "forwarded 8" in Reader(text).texts
+    assert "a-secret-word" not in text
+
+
+async def exchanged(address):
+    async with RawCaller(*address) as caller:
+        caller.send(request().replace(b"/doku-nonsnap", b"/pay"))
+        return await caller.answer()
