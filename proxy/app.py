@@ -20,7 +20,7 @@ from proxy import __version__
 from proxy.addresses import TcpListen
 from proxy.answers import Answerer, TokenAnswers
 from proxy.clock import SystemClock
-from proxy.fetch import TokenFetch
+from proxy.fetch import TokenFetch, sparing
 from proxy.generation import Generation, Lane
 from proxy.hardening import no_dumps
 from proxy.ids import RequestIds
@@ -34,7 +34,7 @@ from proxy.inbound.tunnels import Tunnels
 from proxy.inbound.turns import Seat
 from proxy.inbound.ways import match
 from proxy.model import Clock, InboundRequest
-from proxy.outbound.dial import Bounds, verified_tls
+from proxy.outbound.dial import verified_tls
 from proxy.outbound.reach import Address, listening
 from proxy.outbound.session import SessionTransport
 from proxy.outbound.transport import Transport
@@ -62,16 +62,19 @@ def transport_for(lane: Lane, system: ssl.SSLContext | None = None, listening: C
 
     `listening`: where we do.
     """
-    concurrency = lane.route.limits.concurrency
+    concurrency, outlet = lane.route.limits.concurrency, lane.outlet
     return WireTransport(
-        tls=lane.outlet.tls(system),
-        bounds=Bounds(lane.outlet.allow_private, listening),
+        tls=outlet.tls(system),
+        road=outlet.road(system, listening),
         connections=0 if math.isinf(concurrency) else int(concurrency) + POOL_SPARE,
+        keep=outlet.idle,
+        age=outlet.age,
+        most_idle=outlet.most_idle,
     )
 
 
 def _token_transport(lane: Lane, system: ssl.SSLContext, listening: Collection[Address]) -> Transport:
-    return SessionTransport(tls=lane.outlet.tls(system), bounds=Bounds(lane.outlet.allow_private, listening))
+    return SessionTransport(tls=lane.outlet.tls(system), road=lane.outlet.road(system, listening))
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +121,7 @@ class App:
     """`log` is where log lines go. `async with app.running(): ...` serves; `addresses` are then the real ones.
 
     Without `listeners` it binds its own. `seat` is its place among workers that share them.
+    One that `spares` fetches no token for exclusive accounts.
     """
 
     def __init__(
@@ -128,11 +132,13 @@ class App:
         *,
         listeners: Listeners | None = None,
         seat: Seat | None = None,
+        spares: bool = False,
     ) -> None:
         self._settings = settings
         self._generation = generation
         self._listeners = listeners
         self._seat = seat
+        self._spares = spares
         self._clock = SystemClock()
         self.logger = configure(
             settings.log.level, settings.log.format, log, self._clock, writer=among_others if seat else alone
@@ -179,7 +185,7 @@ class App:
         )
         tokens = Tokens(
             store,
-            outside.fetch,
+            sparing(outside.fetch) if self._spares else outside.fetch,
             self._clock,
             owner=f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}",
             jitter=random.random,

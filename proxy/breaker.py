@@ -26,11 +26,11 @@ def verdict_on(status: int) -> Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One request that was let through, and when; a probe if the circuit was open then."""
+    """One request that was let through. A probe has a moment of its own; the others of an era are one and the same."""
 
     era: int
-    moment: float
-    is_probe: bool
+    moment: float = 0.0
+    is_probe: bool = False
 
 
 class Breaker:
@@ -48,6 +48,8 @@ class Breaker:
         self._open = False
         self._next_probe = 0.0
         self._probes: set[Trial] = set()
+        self.usual: Trial | None = Trial(0)
+        """What every request gets while the circuit is closed; None while it is open."""
 
     @property
     def state(self) -> CircuitState:
@@ -66,17 +68,26 @@ class Breaker:
 
     def enter(self, now: float) -> Trial:
         """Raises ProxyError `circuit_open`. Whoever is let through must `settle` it."""
+        if self.usual is not None:
+            return self.usual
         self.check(now)
-        trial = Trial(self._era, now, is_probe=self._open)
-        if trial.is_probe:
-            self._probes.add(trial)
-            self._next_probe = now + self.rule.probe
+        trial = Trial(self._era, now, is_probe=True)
+        self._probes.add(trial)
+        self._next_probe = now + self.rule.probe
         return trial
 
-    def settle(self, trial: Trial, verdict: Verdict, now: float) -> None:
-        if trial.era != self._era:
-            return
-        self._probes.discard(trial)
+    def settle(self, trial: Trial, verdict: Verdict, now: float) -> bool:
+        """Has the state changed by it?"""
+        if verdict == "alive" and trial is self.usual:
+            self._row = 0
+            return False
+        before = self.state
+        if trial.era == self._era:
+            self._probes.discard(trial)
+            self._count(trial, verdict, now)
+        return self.state != before
+
+    def _count(self, trial: Trial, verdict: Verdict, now: float) -> None:
         if verdict == "alive":
             self._row = 0
             self._turn(to_open=False)
@@ -92,5 +103,6 @@ class Breaker:
         if to_open != self._open:
             self._open = to_open
             self._era += 1
+            self.usual = None if to_open else Trial(self._era)
             self._row = 0
             self._probes.clear()

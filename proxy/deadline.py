@@ -19,19 +19,18 @@ class Deadline:
         self._seconds = seconds
         self._inside: dict[Limit, None] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self.leave = self._inside.pop
 
     def within(self) -> "Limit":
         return Limit(self)
 
-    def enter(self, one: "Limit") -> None:
-        loop = asyncio.get_running_loop()
-        one.due = loop.time() + self._seconds
+    def enter(self, one: "Limit", loop: asyncio.AbstractEventLoop) -> float:
+        """Returns when it comes due."""
+        due = loop.time() + self._seconds
         self._inside[one] = None
         if self._timer is None:
-            self._timer = loop.call_at(one.due, self._ring)
-
-    def leave(self, one: "Limit") -> None:
-        self._inside.pop(one, None)
+            self._timer = loop.call_at(due, self._ring)
+        return due
 
     def _ring(self) -> None:
         loop, self._timer = asyncio.get_running_loop(), None
@@ -55,14 +54,14 @@ class Limit:
         self._deadline = deadline
         self._over = False
         self._own: asyncio.TimerHandle | None = None
-        self.due = 0.0
 
     def __enter__(self) -> Self:
-        task: asyncio.Task[Any] | None = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        task: asyncio.Task[Any] | None = asyncio.current_task(loop)
         if task is None:
             raise RuntimeError("a deadline is for tasks")
         self._task, self._cancelled = task, task.cancelling()
-        self._deadline.enter(self)
+        self.due = self._deadline.enter(self, loop)
         return self
 
     def expired(self) -> bool:
@@ -70,7 +69,7 @@ class Limit:
 
     def lift(self) -> None:
         """Nothing ends it until `resume`."""
-        self._deadline.leave(self)
+        self._deadline.leave(self, None)
 
     def resume(self) -> None:
         """It comes due as before, with a timer of its own: the others have gone on without it."""
@@ -79,7 +78,7 @@ class Limit:
     def __exit__(
         self, kind: type[BaseException] | None, fault: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        self._deadline.leave(self)
+        self._deadline.leave(self, None)
         if self._own is not None:
             self._own.cancel()
         if self._over and self._task.uncancel() <= self._cancelled and kind is asyncio.CancelledError:

@@ -32,10 +32,15 @@ class Gate:
 
     async def enter(self) -> None:
         """Take a place, to `leave` once. Raises ProxyError `overloaded` when the line is full or the wait too long."""
+        if not self.taken():
+            await self._turn()
+
+    def taken(self) -> bool:
+        """As `enter`, if a place is free now."""
         if self._free:
             self._free -= 1
-        else:
-            await self._turn()
+            return True
+        return False
 
     def leave(self) -> None:
         while self._line:

@@ -20,14 +20,14 @@ from proxy.errors import ProxyError
 from proxy.gate import RETRY_AFTER
 from proxy.generation import Lane
 from proxy.headers import value_of
-from proxy.model import Attempt, Clock, Headers, InboundRequest, Token, UpstreamResponse
+from proxy.model import Attempt, Clock, Headers, InboundRequest, SignedRequest, Token, UpstreamResponse
 from proxy.outbound.held import CopiedResponse, Ending, FollowedResponse, HeldResponse
 from proxy.outbound.transport import Transport
-from proxy.sealing import seal
+from proxy.sealing import seal, sealed
 from proxy.signing.refusal import HOLD, inflated, parsed
 from proxy.signing.signer import Call
 from proxy.telemetry.labels import AttemptReason, CircuitState
-from proxy.telemetry.story import Phase, Stage, Story
+from proxy.telemetry.story import Stage, Story
 from proxy.tokens import Tokens
 
 
@@ -62,7 +62,6 @@ class Passage:
     lane: Lane
     call: Call
     story: Story
-    clock: Clock
     limit: Limit
     """`timeouts.total`, running."""
     refused: bool = False
@@ -73,13 +72,6 @@ class Passage:
     def new_id_on_repeat(self) -> bool:
         wanted = self.lane.signer.external_id
         return wanted is not None and wanted.on_repeat == "new"
-
-    def begin(self, stage: Stage) -> float:
-        self.story.stage = stage
-        return self.clock.monotonic()
-
-    def end(self, phase: Phase, began: float) -> None:
-        self.story.spent(phase, self.clock.monotonic() - began)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +101,7 @@ class Pipeline:
                 admit = lane.signer.admit
                 call = await asyncio.to_thread(admit, *admitted) if len(body) > LARGE else admit(*admitted)
                 story.stage = "queue"
-                return await self._inside(Passage(lane, call, story, self.clock, limit))
+                return await self._inside(Passage(lane, call, story, limit))
         except TimeoutError:
             code, detail = OVERDUE[story.stage]
             words, wait = f"{detail} before the route's `timeouts.total`", RETRY_AFTER if code == "overloaded" else None
@@ -121,7 +113,9 @@ class Pipeline:
     async def _inside(self, passage: Passage) -> UpstreamResponse:
         """Go through gate and breaker, which are left once: now, or when the answer has ended."""
         lane = passage.lane
-        trial = await self._enter(lane)
+        trial = lane.breaker.usual
+        if trial is None or not lane.gate.taken():
+            trial = await self._enter(lane)
         try:
             reply = await self._forward(passage)
         except BaseException as error:
@@ -146,16 +140,14 @@ class Pipeline:
         return trial
 
     def _leave(self, lane: Lane, trial: Trial, verdict: Verdict) -> None:
-        before = lane.breaker.state
-        lane.breaker.settle(trial, verdict, self.clock.monotonic())
-        if lane.breaker.state != before:
+        if lane.breaker.settle(trial, verdict, self.clock.monotonic()):
             self.circuit(lane.route.name, lane.breaker.state)
         lane.gate.leave()
 
     async def _forward(self, passage: Passage) -> UpstreamResponse:
         """Token, sign, send; and once more if the provider refused the token before acting."""
         external_id = self._external_id(passage)
-        token = await self._token(passage)
+        token = await self._token(passage) if passage.call.scheme.token else None
         reply = await self._send(passage, token, external_id, "first")
         if not passage.refused or token is None:
             return reply
@@ -168,19 +160,18 @@ class Pipeline:
             external_id = self._external_id(passage)
         return await self._send(passage, fresh, external_id, "healed")
 
-    async def _token(self, passage: Passage) -> Token | None:
-        if not passage.call.scheme.token:
-            return None
-        began = passage.begin("token")
+    async def _token(self, passage: Passage) -> Token:
+        story, account, began = passage.story, passage.lane.account, self.clock.monotonic()
+        story.stage = "token"
         try:
-            return await self.tokens.get(passage.lane.account)
+            return self.tokens.at_hand(account) or await self.tokens.get(account)
         finally:
-            passage.end("token", began)
+            story.token += self.clock.monotonic() - began
 
     async def _fresh_token(self, passage: Passage, refused: Token, reply: UpstreamResponse) -> Token | None:
         """None when there is none to be had in time: then the refusal itself is the answer, and it is at hand."""
         passage.limit.lift()
-        began = passage.begin("token")
+        passage.story.stage, began = "token", self.clock.monotonic()
         try:
             async with asyncio.timeout_at(passage.limit.due):
                 fresh = await self.tokens.replace(passage.lane.account, refused)
@@ -190,7 +181,7 @@ class Pipeline:
             await reply.close()
             raise
         finally:
-            passage.end("token", began)
+            passage.story.token += self.clock.monotonic() - began
         passage.limit.resume()
         return fresh
 
@@ -206,45 +197,53 @@ class Pipeline:
         self, passage: Passage, token: Token | None, external_id: str | None, reason: AttemptReason
     ) -> UpstreamResponse:
         """One attempt; a connect that failed before a byte was written is tried once more, signed anew."""
-        try:
-            return await self._attempt(passage, token, external_id, reason)
-        except ProxyError as error:
-            if error.code != "upstream_unreachable" or error.sent != "no":
-                raise
-        return await self._attempt(passage, token, external_id, "reconnect")
-
-    async def _attempt(
-        self, passage: Passage, token: Token | None, external_id: str | None, reason: AttemptReason
-    ) -> UpstreamResponse:
-        lane, story = passage.lane, passage.story
-        began = passage.begin("sign")
-        draft = lane.signer.draft(passage.call, token, self.clock.now_ms(), external_id)
-        signed = await seal(draft, lane.keys)
-        passage.end("sign", began)
-        attempt = Attempt()
+        lane, story, attempt = passage.lane, passage.story, Attempt()
+        signed = await self._signed(passage, token, external_id)
         story.attempts.append(attempt)
-        passage.asked = True
-        began = passage.begin("upstream")
+        story.stage, began, passage.asked = "upstream", self.clock.monotonic(), True
         try:
             answer = await self.transports[story.route].send(signed, lane.patience, attempt)
             held = await _held(answer) if lane.refusals.wants(answer.status) else None
+        except ProxyError as error:
+            if error.code != "upstream_unreachable" or error.sent != "no" or reason == "reconnect":
+                raise
+        else:
+            passage.asked = False
+            return self._judge(passage, held or answer)
         finally:
-            passage.end("upstream", began)
+            story.upstream += self.clock.monotonic() - began
             if attempt.sent == "maybe":
                 self.watch.attempt(story.route, reason)
-        passage.asked = False
-        return self._judge(passage, held or answer)
+        return await self._send(passage, token, external_id, "reconnect")
+
+    async def _signed(self, passage: Passage, token: Token | None, external_id: str | None) -> SignedRequest:
+        lane, story, began = passage.lane, passage.story, self.clock.monotonic()
+        story.stage = "sign"
+        draft = lane.signer.draft(passage.call, token, self.clock.now_ms(), external_id)
+        signed = sealed(draft, lane.keys) if passage.call.scheme.is_quick else await seal(draft, lane.keys)
+        story.sign += self.clock.monotonic() - began
+        return signed
 
     def _judge(self, passage: Passage, answer: UpstreamResponse) -> UpstreamResponse:
         """Read of an answer what the way ahead and the log need; the caller still gets every byte."""
+        story, refusals, status = passage.story, passage.lane.refusals, answer.status
+        story.provider_status = status
+        self._look_at(story.route, value_of(answer.headers, "Date"))
+        plain = refusals.plain.get(status)
+        if plain is None:
+            return self._judge_body(passage, answer)
+        passage.refused = False
+        story.provider_code, story.code_class = plain.code, plain.code_class
+        story.outcome = "healed" if passage.healing else "forwarded"
+        return answer
+
+    def _judge_body(self, passage: Passage, answer: UpstreamResponse) -> UpstreamResponse:
         story, refusals = passage.story, passage.lane.refusals
         held = answer.whole() if refusals.wants(answer.status) else None
         verdict = refusals.judge(answer.status, None if held is None else _said(answer.headers, held))
         passage.refused = verdict.refused and held is not None
-        story.provider_status = answer.status
         story.understood(verdict.code, verdict.code_class)
         story.outcome = "refused" if passage.refused else "healed" if passage.healing else "forwarded"
-        self._look_at(story.route, value_of(answer.headers, "Date"))
         return answer if held is not None or not refusals.reads(answer.status) else _overheard(answer, passage)
 
     def _look_at(self, route: str, date: str | None) -> None:

@@ -3,7 +3,10 @@ made in a thread and the loop serves others meanwhile.
 """
 
 import asyncio
+import os
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
 
 from proxy.model import ParsedKey, SignedRequest
 from proxy.signing.draft import Draft
@@ -11,13 +14,15 @@ from proxy.signing.draft import Draft
 PrivateKeys = Mapping[str, ParsedKey]
 """By the name of the credential."""
 
+_THREADS: Final = ThreadPoolExecutor(min(os.cpu_count() or 1, 4), "rsa")
+"""Of their own, lest signatures wait for long bodies or slow names; more than cores would only take turns."""
+
+
+def sealed(draft: Draft, keys: PrivateKeys) -> SignedRequest:
+    return draft.seal([demand.answer(keys) for demand in draft.demands])
+
 
 async def seal(draft: Draft, keys: PrivateKeys) -> SignedRequest:
-    for demand in draft.demands:
-        if isinstance(demand.key, str):
-            return draft.seal(await asyncio.to_thread(_answers, draft, keys))
-    return draft.seal(_answers(draft, keys))
-
-
-def _answers(draft: Draft, keys: PrivateKeys) -> list[bytes]:
-    return [demand.answer(keys) for demand in draft.demands]
+    if draft.is_quick:
+        return sealed(draft, keys)
+    return await asyncio.get_running_loop().run_in_executor(_THREADS, sealed, draft, keys)

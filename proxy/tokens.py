@@ -33,6 +33,11 @@ class Tokens:
         """
         return await self._keeper(account).get()
 
+    def at_hand(self, account: Account) -> Token | None:
+        """As `get`, if there is nothing to be done for it."""
+        keeper = self._keepers.get(account.identity)
+        return keeper.at_hand() if keeper else None
+
     async def replace(self, account: Account, refused: Token) -> Token | None:
         """Another token than the one the provider refused, or None when no other can be had."""
         return await self._keeper(account).replace(refused)
@@ -115,6 +120,12 @@ class _Keeper:
             return await self._obtain()
         if self._now() >= life.refresh_from and not self._standing_failure():
             self._under_way()
+        return life.token
+
+    def at_hand(self) -> Token | None:
+        life, now = self._life, self._now()
+        if life is None or life.refused or now >= life.usable_until or now >= life.refresh_from:
+            return None
         return life.token
 
     async def replace(self, refused: Token) -> Token | None:

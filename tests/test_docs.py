@@ -383,7 +383,7 @@ def test_alerts_are_documented():
 
 def test_log_fields_are_documented():
     stream = io.StringIO()
-    story = Story("id", "GET", 0.0, route="r", caller="c", external_id="1", phases=dict.fromkeys(PHASES, 0.0))
+    story = Story("id", "GET", 0.0, route="r", caller="c", external_id="1", **dict.fromkeys(PHASES, 0.1))
     story.attempts.append(Attempt("maybe"))
     story.status, story.error, story.detail = 502, "upstream_protocol", "words"
     story.provider_status, story.provider_code = 200, "1"

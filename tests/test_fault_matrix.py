@@ -236,14 +236,14 @@ def first_connections_die(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Raw
 @pytest.fixture
 def signed(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """Every draft that was sealed."""
-    sealed, seal = [], pipeline.seal
+    drafts, sealed = [], pipeline.sealed
 
-    async def noted(draft: Any, keys: Any) -> Any:
-        sealed.append(draft)
-        return await seal(draft, keys)
+    def noted(draft: Any, keys: Any) -> Any:
+        drafts.append(draft)
+        return sealed(draft, keys)
 
-    monkeypatch.setattr(pipeline, "seal", noted)
-    return sealed
+    monkeypatch.setattr(pipeline, "sealed", noted)
+    return drafts
 
 
 @pytest.mark.parametrize("method", METHODS)

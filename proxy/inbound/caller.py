@@ -7,7 +7,7 @@ from typing import Final
 from aiohttp import HttpVersion10, HttpVersion11
 from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import LineTooLong
-from aiohttp.streams import StreamReader
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 from proxy.errors import ProxyError
 from proxy.headers import decoded
@@ -57,8 +57,12 @@ class CallerRequest:
 
 
 def _all(payload: StreamReader, limit: int) -> bytes:
-    """Of a body that came with its head."""
-    whole = payload.read_nowait()
+    """Of a body that came with its head. From under its reader, who would have the connection look for more."""
+    if payload is EMPTY_PAYLOAD:
+        return b""
+    pieces = payload._buffer  # noqa: SLF001
+    whole = b"".join(pieces)
+    pieces.clear()
     if len(whole) > limit:
         raise _too_large()
     return whole

@@ -221,7 +221,7 @@ class InboundServer:
             self._refuse(call, story, ProxyError("shutting_down", "Paraf stopped before the answer came"))
 
     def _end(self, story: Story) -> None:
-        story.phases["total"] = self._clock.monotonic() - story.started
+        story.total = self._clock.monotonic() - story.started
         self._tell(story)
 
     def _complain_of(self, fault: BaseException) -> None:

@@ -40,6 +40,11 @@ class Draft(NamedTuple):
     headers_due: tuple[tuple[str, str, str], ...]
     """Header, prefix and encoding of each signature."""
 
+    @property
+    def is_quick(self) -> bool:
+        """No private key is needed."""
+        return not any(isinstance(demand.key, str) for demand in self.demands)
+
     def seal(self, signatures: Sequence[bytes]) -> SignedRequest:
         made = [
             (header, prefix + ENCODINGS[encoding](raw).decode())

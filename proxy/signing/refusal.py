@@ -35,6 +35,12 @@ class Refusals:
         rows = [row for rows in profile.code_classes.values() for row in rows]
         self._readable = self._field is not None or any(row.field for row in rows)
         self._unread = {status: self._verdict(status, None) for status in range(200, 600)}
+        self.plain = {
+            status: verdict
+            for status, verdict in self._unread.items()
+            if not self.wants(status) and not self.reads(status)
+        }
+        """What answers mean of which no more than the status need be known."""
 
     def wants(self, status: int) -> bool:
         """Must an answer of this status be held, to know before its head goes on whether the token was refused?"""

@@ -55,6 +55,8 @@ Lacking = tuple[Rows, int | None]
 @dataclass(frozen=True, slots=True)
 class BoundScheme:
     token: bool
+    is_quick: bool
+    """No private key is needed."""
     strip: Strip
     lacking: Remembered[tuple[str, ...], Lacking] = field(repr=False)
     signatures: Asked = field(repr=False)
@@ -77,16 +79,7 @@ class Signer:
         self._reject = switches["invalid_json"] == "reject"
         self._send_canonical = switches["forward"] == "canonical"
         self._method = str.upper if switches["method_case"] == "upper" else str.lower
-        origin = base.origin.encode()
-        lazy: dict[str, Lazy] = {
-            "timestamp": timestamp(switches["timestamp"], profile.zone),
-            "authorization": lambda values: b"Bearer " + values["token"],
-            "path": lambda values: values["target"].partition(b"?")[0],
-            "query": lambda values: values["target"].partition(b"?")[2],
-            "endpoint": _endpoint(switches, profile, base),
-            "url": lambda values: origin + values["target"],
-        }
-        self._lazy = lazy | dict(binding.lazy)
+        self._lazy = request_values(binding, base)
         schemes = {name: self._bound(scheme) for name, scheme in schemes_of(profile, switches).items()}
         self._default = schemes[switches["signature"]]
         self._rules = tuple((rule.call, schemes[rule.scheme]) for rule in profile.rules)
@@ -170,8 +163,9 @@ class Signer:
         signatures = tuple(binding.signature(signature) for signature in scheme.signatures)
         read = _read_headers(signatures)
         lacking = _lacking(binding.headers(scheme.set), binding.headers(scheme.default), self._id_header)
+        quick = not any(isinstance(signature.key, str) for signature in signatures)
         strip, due = self._strip(scheme, read), headers_due(signatures)
-        return BoundScheme(scheme.token, strip, Remembered(lacking), asked(signatures), due, read)
+        return BoundScheme(scheme.token, quick, strip, Remembered(lacking), asked(signatures), due, read)
 
     def _strip(self, scheme: Scheme, read: Sequence[str]) -> Strip:
         """What any scheme of the profile sets is owned in every one: a rule cannot open a gap. What is `read` into a
@@ -182,6 +176,20 @@ class Signer:
         owned |= {signature.header for each in every for signature in each.signatures}
         single = {*scheme.default, *read, *([self.external_id.header] if self.external_id else ())}
         return Strip.of(owned={*owned, *scheme.drop}, single=single)
+
+
+def request_values(binding: Binding, base: BaseUrl) -> dict[str, Lazy]:
+    """What a template can ask for beside what is given: computed from the rest of a request's values."""
+    switches, profile, origin = binding.switches, binding.profile, base.origin.encode()
+    lazy: dict[str, Lazy] = {
+        "timestamp": timestamp(switches["timestamp"], profile.zone),
+        "authorization": lambda values: b"Bearer " + values["token"],
+        "path": lambda values: values["target"].partition(b"?")[0],
+        "query": lambda values: values["target"].partition(b"?")[2],
+        "endpoint": _endpoint(switches, profile, base),
+        "url": lambda values: origin + values["target"],
+    }
+    return lazy | dict(binding.lazy)
 
 
 def _lacking(always: Rows, default: Rows, id_header: str) -> Callable[[tuple[str, ...]], Lacking]:

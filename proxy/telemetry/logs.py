@@ -76,10 +76,11 @@ class RequestLog:
         self._lines = cast("_Lines", cast("Any", logger)._logger)  # noqa: SLF001 -- structlog gives no other way to it
         bound = json.dumps(structlog.get_context(logger))[1:-1]
         self._event = f'"event": "request", {bound}, ' if bound else '"event": "request", '
+        self._tells = {level for level, number in _LEVELS.items() if logger.is_enabled_for(number)}
 
     def told(self, story: Story) -> None:
         level = "warning" if story.status >= 500 else "info"
-        if not self._logger.is_enabled_for(_LEVELS[level]):
+        if level not in self._tells:
             return
         members, time = _members(story), self._lines.json_time
         if time is None:
@@ -102,26 +103,38 @@ class RequestLog:
 
 def _members(story: Story) -> str:
     """What is known of the request, as members of a JSON object."""
-    told = (
+    sendings = story.sendings
+    return (
         f'"request_id": "{story.request_id}", "route": "{story.route}", "method": "{method_label(story.method)}"'
         f', "status": {story.status}, "outcome": "{story.outcome}"'
+        f"{'' if story.caller is None else _caller(story.caller)}{'' if story.error is None else _fault(story)}"
+        f'{_answered(story)}, "attempts": {sendings}, "sent": "{"maybe" if sendings else "no"}"'
+        f'{_phases(story)}, "generation": {story.generation}'
     )
-    if story.caller is not None:
-        told += f', "caller": "{story.caller}"'
-    if story.error is not None:
-        told += f', "error": "{story.error}"'
-    if story.detail is not None:
-        told += f', "detail": {json.dumps(_printable(story.detail))}'
-    if story.provider_status is not None:
-        told += f', "provider_status": {story.provider_status}'
+
+
+def _caller(name: str) -> str:
+    return f', "caller": "{name}"'
+
+
+def _fault(story: Story) -> str:
+    detail = "" if story.detail is None else f', "detail": {json.dumps(_printable(story.detail))}'
+    return f', "error": "{story.error}"{detail}'
+
+
+def _answered(story: Story) -> str:
+    told = "" if story.provider_status is None else f', "provider_status": {story.provider_status}'
     if story.provider_code is not None:
         told += f', "provider_code": "{story.provider_code}"'
-    if story.external_id is not None:
-        told += f', "external_id": "{story.external_id}"'
-    told += f', "attempts": {story.sendings}, "sent": "{story.sent}"'
-    for phase, seconds in story.phases.items():
-        told += f', "{phase}_ms": {seconds * 1000:.2f}'
-    return f'{told}, "generation": {story.generation}'
+    return told if story.external_id is None else f'{told}, "external_id": "{story.external_id}"'
+
+
+def _phases(story: Story) -> str:
+    token, sign, upstream = story.token * 1000, story.sign * 1000, story.upstream * 1000
+    if token and upstream:
+        told = f', "token_ms": {token:.2f}, "sign_ms": {sign:.2f}, "upstream_ms": {upstream:.2f}'
+        return f'{told}, "total_ms": {story.total * 1000:.2f}'
+    return "".join([f', "{phase}_ms": {seconds * 1000:.2f}' for phase, seconds in story.phases.items()])
 
 
 def redact(_logger: WrappedLogger, _level: str, event: EventDict) -> EventDict:

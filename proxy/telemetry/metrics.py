@@ -172,19 +172,18 @@ class _Numbers(dict[Labels, float]):
 
 
 class _Durations:
-    """The series of a histogram over BUCKETS."""
+    """The series of a histogram over BUCKETS: what fell into each, and last the sum."""
 
     def __init__(self, name: str, expected: Iterable[Labels]) -> None:
         self.name = name
-        self._counts = {labels: [0] * len(_EDGES) for labels in expected}
-        self._sums = dict.fromkeys(self._counts, 0.0)
+        self._series: dict[Labels, list[float]] = {labels: [*[0] * len(_EDGES), 0.0] for labels in expected}
 
-    def observe(self, labels: Labels, seconds: float) -> None:
-        self._counts[labels][bisect_left(BUCKETS, seconds)] += 1
-        self._sums[labels] += seconds
+    def series(self, labels: Iterable[Labels]) -> tuple[list[float], ...]:
+        """To `observe` in."""
+        return tuple([self._series[each] for each in labels])
 
     def rows(self) -> dict[Labels, Sequence[float]]:
-        return {labels: (*counts, self._sums[labels]) for labels, counts in self._counts.items()}
+        return {labels: tuple(series) for labels, series in self._series.items()}
 
 
 def _family(name: str, rows: Mapping[Labels, Sequence[float]]) -> Metric:
@@ -238,6 +237,7 @@ class Metrics:
         expected = product(anywhere, ("GET", "POST"), _EXPECTED)
         self._requests = _Numbers("paraf_requests_total", ((route, method, *rest) for route, method, rest in expected))
         self._durations = _Durations("paraf_request_duration_seconds", product(anywhere, PHASES))
+        self._phases = {route: self._durations.series(product([route], PHASES)) for route in anywhere}
         self._inflight = _Numbers("paraf_inflight_requests", product(anywhere))
         self._attempts = _Numbers("paraf_attempts_total", product(routes, ATTEMPT_REASONS))
         self._codes = _Numbers("paraf_provider_code_total", product(routes, CODE_CLASSES))
@@ -266,8 +266,11 @@ class Metrics:
     def told(self, story: Story) -> None:
         route = self._known(story.route)
         self._requests[route, method_label(story.method), status_class(story.status), story.outcome] += 1
-        for phase, seconds in story.phases.items():
-            self._durations.observe((route, phase), seconds)
+        phases = story.token, story.sign, story.upstream, story.total
+        for seconds, series in zip(phases, self._phases[route], strict=True):
+            if seconds:
+                series[bisect_left(BUCKETS, seconds)] += 1
+                series[-1] += seconds
         if story.code_class is not None:
             self._codes[route, story.code_class if story.code_class in CODE_CLASSES else "other"] += 1
 

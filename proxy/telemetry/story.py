@@ -16,7 +16,8 @@ PHASES: tuple[Phase, ...] = ("token", "sign", "upstream", "total")
 class Story:
     """One request from its head to the last byte of its answer.
 
-    `started` and `phases` in seconds of the monotonic clock. `status` is the one the caller got, 0 when none.
+    `started` and the phases `token` to `total` in seconds of the monotonic clock; a phase of 0 did not come. `status`
+    is the one the caller got, 0 when none.
     """
 
     request_id: str
@@ -29,7 +30,10 @@ class Story:
     """Set when Paraf made it: the caller is told."""
     stage: Stage = "hold"
     """What the request is waiting for."""
-    phases: dict[Phase, float] = field(default_factory=dict)
+    token: float = 0.0
+    sign: float = 0.0
+    upstream: float = 0.0
+    total: float = 0.0
     attempts: list[Attempt] = field(default_factory=list)
     caller: str | None = None
     """Who called, by the name in the configuration, where the route asks for a token."""
@@ -44,9 +48,14 @@ class Story:
     code_class: str | None = None
 
     @property
+    def phases(self) -> dict[Phase, float]:
+        """Those that came."""
+        return {phase: seconds for phase in PHASES if (seconds := getattr(self, phase))}
+
+    @property
     def sendings(self) -> int:
         """Attempts of which a byte was written; a connect that failed is none."""
-        return sum(attempt.sent == "maybe" for attempt in self.attempts)
+        return len([attempt for attempt in self.attempts if attempt.sent == "maybe"])
 
     @property
     def sent(self) -> Sent:
@@ -55,6 +64,3 @@ class Story:
     def understood(self, code: str | None, code_class: str) -> None:
         """What the provider's newest answer says."""
         self.provider_code, self.code_class = code, code_class
-
-    def spent(self, phase: Phase, seconds: float) -> None:
-        self.phases[phase] = self.phases.get(phase, 0.0) + seconds

@@ -93,7 +93,7 @@ def told(story: Story) -> dict:
 
 def test_the_line_of_a_request() -> None:
     story = Story("0f3a", "POST", 17.0, route="doku", external_id="1768447845042777", status=200, outcome="healed")
-    story.phases = {"token": 0.1204999, "sign": 0.000123, "upstream": 0.25, "total": 0.4}
+    story.token, story.sign, story.upstream, story.total = 0.1204999, 0.000123, 0.25, 0.4
     story.attempts = [Attempt("maybe"), Attempt("no"), Attempt("maybe")]
     story.provider_status, story.provider_code = 200, "2005400"
     assert told(story) == {

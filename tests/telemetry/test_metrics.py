@@ -60,7 +60,7 @@ def test_types_are_what_the_names_say(metrics: Metrics) -> None:
 
 
 def test_nothing_but_the_named_series_is_told(metrics: Metrics) -> None:
-    metrics.told(story(phases=dict.fromkeys(PHASES, 0.1)))
+    metrics.told(story(**dict.fromkeys(PHASES, 0.1)))
     suffixes = ("", "_bucket", "_sum", "_count")
     assert {name for name, _ in samples(metrics)} <= {name + suffix for name, suffix in product(METRIC_NAMES, suffixes)}
 
@@ -122,8 +122,8 @@ def test_a_route_that_is_not_configured_is_none(metrics: Metrics) -> None:
 
 
 def test_phases_fill_their_histograms(metrics: Metrics) -> None:
-    metrics.told(story(phases={"sign": 0.0001, "upstream": 0.3, "total": 120.0}))
-    metrics.told(story(phases={"upstream": 0.5}))
+    metrics.told(story(sign=0.0001, upstream=0.3, total=120.0))
+    metrics.told(story(upstream=0.5))
 
     def bucket(phase: str, le: str) -> float | None:
         return value(metrics, "paraf_request_duration_seconds_bucket", route="doku", phase=phase, le=le)
