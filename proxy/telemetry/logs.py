@@ -15,6 +15,7 @@ from structlog.typing import EventDict, FilteringBoundLogger, Processor, Wrapped
 from proxy.model import STARS, Clock, Secret
 from proxy.telemetry.labels import CircuitState, method_label
 from proxy.telemetry.story import Story
+from proxy.telemetry.traceparent import Trace
 from proxy.telemetry.writer import Writer, alone
 
 LATEST: Final = 0.05
@@ -63,6 +64,11 @@ def configure(
     return cast("FilteringBoundLogger", logger.bind())
 
 
+def set_level(logger: FilteringBoundLogger, level: str) -> None:
+    """From now on, for everybody who has this logger: a level is the class that structlog makes for it."""
+    logger.__class__ = structlog.make_filtering_bound_logger(level)
+
+
 class RequestLog:
     """Writes the line of a request when it is over.
 
@@ -76,7 +82,7 @@ class RequestLog:
         self._lines = cast("_Lines", cast("Any", logger)._logger)  # noqa: SLF001 -- structlog gives no other way to it
         bound = json.dumps(structlog.get_context(logger))[1:-1]
         self._event = f'"event": "request", {bound}, ' if bound else '"event": "request", '
-        self._tells = {level for level, number in _LEVELS.items() if logger.is_enabled_for(number)}
+        self.follow()
 
     def told(self, story: Story) -> None:
         level = "warning" if story.status >= 500 else "info"
@@ -87,6 +93,10 @@ class RequestLog:
             getattr(self._logger, level)("request", **json.loads(f"{{{members}}}"))
         else:
             self._lines.later(f'{{"timestamp": "{time.now()}", "level": "{level}", {self._event}{members}}}')
+
+    def follow(self) -> None:
+        """The logger has another level by now."""
+        self._tells = {level for level, number in _LEVELS.items() if self._logger.is_enabled_for(number)}
 
     def flush(self) -> None:
         self._lines.flush()
@@ -109,8 +119,12 @@ def _members(story: Story) -> str:
         f', "status": {story.status}, "outcome": "{story.outcome}"'
         f"{'' if story.caller is None else _caller(story.caller)}{'' if story.error is None else _fault(story)}"
         f'{_answered(story)}, "attempts": {sendings}, "sent": "{"maybe" if sendings else "no"}"'
-        f'{_phases(story)}, "generation": {story.generation}'
+        f'{_phases(story)}, "generation": {story.generation}{"" if story.trace is None else _traced(story.trace)}'
     )
+
+
+def _traced(trace: Trace) -> str:
+    return f', "trace_id": "{trace.trace_id}", "span_id": "{trace.span_id}"'
 
 
 def _caller(name: str) -> str:
@@ -278,8 +292,8 @@ def place(fault: BaseException) -> str:
 
 
 def silence_aiohttp(logger: FilteringBoundLogger) -> None:
-    """Leads what `aiohttp` and `asyncio` would log into ours. Process-wide, as their loggers are."""
-    for name in ("aiohttp", "asyncio"):
+    """Leads what libraries would log into ours. Process-wide, as their loggers are."""
+    for name in ("aiohttp", "asyncio", "opentelemetry", "urllib3"):
         theirs = logging.getLogger(name)
         theirs.handlers[:] = [_Foreign(logger)]
         theirs.propagate = False

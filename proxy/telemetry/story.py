@@ -5,6 +5,7 @@ from typing import Literal
 
 from proxy.errors import Sent
 from proxy.model import Attempt
+from proxy.telemetry.traceparent import Trace
 
 Outcome = Literal["forwarded", "healed", "refused", "error", "abandoned"]
 Phase = Literal["token", "sign", "upstream", "total"]
@@ -35,6 +36,8 @@ class Story:
     upstream: float = 0.0
     total: float = 0.0
     attempts: list[Attempt] = field(default_factory=list)
+    trace: Trace | None = None
+    """That of the caller, if it sent one; or with a span of ours."""
     caller: str | None = None
     """Who called, by the name in the configuration, where the route asks for a token."""
     status: int = 0
@@ -60,6 +63,10 @@ class Story:
     @property
     def sent(self) -> Sent:
         return "maybe" if self.sendings else "no"
+
+    def follow(self, trace: Trace | None) -> None:
+        """The caller's."""
+        self.trace = trace
 
     def understood(self, code: str | None, code_class: str) -> None:
         """What the provider's newest answer says."""
