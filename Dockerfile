@@ -36,5 +36,7 @@ ENV PATH=/opt/paraf/bin:$PATH PARAF_CONFIG=/etc/paraf/paraf.yaml PYTHONDONTWRITE
 USER 65532:65532
 WORKDIR /
 EXPOSE 8080 9464
+# Asks the `admin` of the configuration. Kubernetes looks at none of this: it has probes.
+HEALTHCHECK --interval=15s --timeout=5s --start-period=30s CMD ["paraf", "wait", "--timeout", "0s"]
 ENTRYPOINT ["paraf"]
 CMD ["serve"]

@@ -317,6 +317,22 @@ def rolls_under_load(cluster, told):
     assert crowd.count["200"] > 500
 
 
+def rotates(cluster, told):
+    """The sandbox has new accounts, so that what the pods hold is refused; then the Secret has the new ones too."""
+    found = pods(cluster, "gate", "app.kubernetes.io/name=paraf")
+    addresses = [each["status"]["podIP"] for each in found]
+    with tempfile.TemporaryDirectory() as folder, sandbox(Path(folder)) as routes:
+        before = [signed(each) for each in addresses]
+        assert not {200} & set(before), before
+        begun = time.monotonic()
+        secret(cluster, "gate", Path(folder), routes)
+        until(lambda: {signed(each) for each in addresses} == {200}, 120, "the new secrets at work")
+        told.append(f"{before} before, 200 in both pods {time.monotonic() - begun:.0f} s after the Secret changed")
+    after = pods(cluster, "gate", "app.kubernetes.io/name=paraf")
+    assert [each["metadata"]["name"] for each in after] == [each["metadata"]["name"] for each in found]
+    assert all(each["status"]["containerStatuses"][0]["restartCount"] == 0 for each in after)
+
+
 def main():
     with tempfile.TemporaryDirectory() as folder, cluster_of_one(folder) as cluster:
         everything(cluster)
@@ -348,6 +364,8 @@ def everything(cluster: Cluster):
         with check("kubelet: rollout of the gateway under load loses nothing") as told:
             gateway(cluster, config)
             rolls_under_load(cluster, told)
+    with check("kubelet: a changed Secret reaches the signer, no pod restarts (kubelet looks every 5 s here)") as told:
+        rotates(cluster, told)
 
 
 if __name__ == "__main__":
