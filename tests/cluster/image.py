@@ -42,6 +42,12 @@ def memory(name):
     return rss / 1024, pss / 1024
 
 
+def peak(name):
+    """MiB, of the first process."""
+    status = Path(f"/proc/{state(name)['Pid']}/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024
+
+
 class Pod:
     """The sandbox and Paraf, in one network; the sandbox wrote the configuration."""
 
@@ -98,9 +104,12 @@ def main():
                 with check("HEALTHCHECK"):
                     run("podman", "healthcheck", "run", "paraf-check-paraf")
             with check("SIGTERM under load") as told:
-                count, lost = asyncio.run(
-                    under_load(("127.0.0.1", PORT), lambda: run("podman", "kill", "-s", "TERM", "paraf-check-paraf"))
-                )
+
+                def end():
+                    told.append(f"RSS at most {peak('paraf-check-paraf'):.0f} MiB under load")
+                    run("podman", "kill", "-s", "TERM", "paraf-check-paraf")
+
+                count, lost = asyncio.run(under_load(("127.0.0.1", PORT), end, before=5))
                 told.append(str(count))
                 assert count["200"] > 100
                 assert set(count) <= {"200", "refused"}, lost
