@@ -67,6 +67,7 @@ async def test_a_broken_configuration_leaves_the_old_one_and_says_why(tmp_path):
         ("store", "file:///nonexistent/tokens"),
         ("workers", 3),
         ("log", {"level": "debug", "format": "human"}),
+        ("trace", {"propagate": True}),
     ],
 )
 async def test_what_is_bound_once_is_refused_with_the_sentence(tmp_path, key, value):
