@@ -69,7 +69,7 @@ class Quiet(App):
 
 async def provide() -> None:
     server = await asyncio.get_running_loop().create_server(Provider, "127.0.0.1", 0)
-    print(server.sockets[0].getsockname()[1], flush=True)  # noqa: T201
+    print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
 
@@ -85,7 +85,7 @@ async def serve(kind: str, file: str) -> None:
         app.metrics = Nothing()  # type: ignore[assignment]
     async with app.running():
         settle_process()
-        print(app.addresses[0].rpartition(":")[2], flush=True)  # noqa: T201
+        print(app.addresses[0].rpartition(":")[2], flush=True)
         await asyncio.Event().wait()
 
 
@@ -142,18 +142,18 @@ def compare(rounds: int, requests: int) -> None:
         try:
             for child in (told, quiet):
                 measured(child, requests)
-            print("round  told  quiet  difference (us of CPU a request)")  # noqa: T201
+            print("round  told  quiet  difference (us of CPU a request)")
             differences = []
             for number in range(rounds):
                 order = (told, quiet) if number % 2 else (quiet, told)
                 took = {child: measured(child, requests) for child in order}
                 differences.append(took[told] - took[quiet])
-                print(f"{number + 1:5} {took[told]:6.1f} {took[quiet]:6.1f} {differences[-1]:6.1f}")  # noqa: T201
-            print(f"median {statistics.median(differences):.1f}")  # noqa: T201
+                print(f"{number + 1:5} {took[told]:6.1f} {took[quiet]:6.1f} {differences[-1]:6.1f}")
+            print(f"median {statistics.median(differences):.1f}")
         finally:
             for child in (told, quiet, provider):
                 child.process.kill()
-        print(f"log lines: {told.lines} told, {quiet.lines} quiet")  # noqa: T201
+        print(f"log lines: {told.lines} told, {quiet.lines} quiet")
 
 
 def main() -> None:
