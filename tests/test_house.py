@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = """
     __main__
     commands
-    compare supervisor
+    compare doctor supervisor
     worker alone child
     app kube sandbox
     standing reloading
