@@ -43,6 +43,7 @@ LAYERS = """
     crosschecks references switches
     quantities
     addresses shape bounds
+    partial
     source
     model
     errors clock hardening line notify stopping remembered __init__
@@ -50,7 +51,7 @@ LAYERS = """
 """From the top down. A row imports from rows below it; two rooms of one row do not know each other."""
 
 PURE = """signing settings storeforms outletforms stores.record crosschecks references source shape quantities switches
-    addresses routes headers remembered model errors bounds inbound.ways inbound.problem kube.inject
+    addresses routes headers remembered model errors bounds partial inbound.ways inbound.problem kube.inject
     kube.sidecar""".split()
 IMPURE = frozenset(
     """aiohttp asyncio http.client http.server importlib io logging multiprocessing os pathlib random secrets select
