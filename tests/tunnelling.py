@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rawpeer import Answer, RawCaller
-from running import Running, of, proxy, routes
+from running import ANY, Running, of, proxy, routes
 
 from proxy.authority import MadeAuthority, make_authority, utc_now
 
@@ -73,12 +73,12 @@ class Intercepting:
 
 
 @asynccontextmanager
-async def intercepting(upstream: str, folder: Path, **each: Any) -> AsyncIterator[Intercepting]:
+async def intercepting(upstream: str, folder: Path, *, listen: str = ANY, **each: Any) -> AsyncIterator[Intercepting]:
     """One route without a token, found by HOST."""
     configured = routes(of("doku-nonsnap"), upstream, **{"hosts": [HOST], "intercept": True, **each})
     configured["routes"]["doku-nonsnap"]["upstream"] = upstream
     made = authority(HOST)
-    configured["ca"] = on_disk(made, folder)
+    configured |= {"ca": on_disk(made, folder), "listen": listen}
     async with proxy(configured) as running:
         yield Intercepting(running, made, folder)
 
