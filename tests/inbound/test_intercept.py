@@ -7,10 +7,11 @@ import ssl
 
 import pytest
 from rawpeer import CLOSE, RawPeer, ok
+from running import built
 from serving import House, get, whole
-from tunnelling import HOST, OTHER, authority, intercepting, post, trusting
+from tunnelling import HOST, OTHER, authority, configuration, intercepting, on_disk, post, trusting
 
-from proxy.authority import Authority, utc_now
+from proxy.authority import Authority, make_authority, utc_now
 from proxy.inbound.leaves import LeafContext
 from proxy.inbound.server import ServerLimits
 from proxy.model import Tunnel
@@ -286,6 +287,26 @@ async def test_over_a_unix_socket_too(peer, tmp_path):
         writer.write(post())
         assert (await reader.readline()) == b"HTTP/1.1 200 OK\r\n"
         writer.transport.abort()
+
+
+async def test_a_reload_takes_another_authority_and_may_end_interception(peer, tmp_path):
+    async with intercepting(peer.url, tmp_path) as stage, stage.caller() as caller:
+        await caller.tunnel(f"{HOST}:443", stage.tls)
+        caller.send(post())
+        assert (await caller.answer()).status == 200
+        (tmp_path / "new").mkdir()
+        other = make_authority([HOST], utc_now())
+        ca = on_disk(other, tmp_path / "new")
+        stage.running.app.swap(*built(configuration(peer.url, ca)))
+        assert (await stage.ask(post(), trusting(other.root))).status == 200
+        caller.send(post())
+        assert (await caller.answer()).status == 200
+        stage.running.app.swap(*built(configuration(peer.url, ca, intercept=False)))
+        caller.send(post())
+        assert (await caller.answer()).value("X-Paraf-Error") == "not_allowed"
+        async with stage.caller() as late:
+            assert (await late.tunnel(f"{HOST}:443", stage.tls)).status == 403
+        assert len(peer.requests) == 3
 
 
 class Open:
