@@ -302,6 +302,11 @@ async def test_over_a_unix_socket_too(peer, tmp_path):
         writer.transport.abort()
 
 
+def swap(stage, number, configured) -> None:
+    settings, generation = built(configured)
+    stage.running.app.swap(settings, replace(generation, number=number))
+
+
 async def test_a_reload_takes_another_authority_and_may_end_interception(peer, tmp_path):
     async with intercepting(peer.url, tmp_path) as stage, stage.caller() as caller:
         await caller.tunnel(f"{HOST}:443", stage.tls)
@@ -310,11 +315,11 @@ async def test_a_reload_takes_another_authority_and_may_end_interception(peer, t
         (tmp_path / "new").mkdir()
         other = make_authority([HOST], utc_now())
         ca = on_disk(other, tmp_path / "new")
-        stage.running.app.swap(*built(configuration(peer.url, ca)))
+        swap(stage, 2, configuration(peer.url, ca))
         assert (await stage.ask(post(), trusting(other.root))).status == 200
         caller.send(post())
         assert (await caller.answer()).status == 200
-        stage.running.app.swap(*built(configuration(peer.url, ca, intercept=False)))
+        swap(stage, 3, configuration(peer.url, ca, intercept=False))
         caller.send(post())
         assert (await caller.answer()).value("X-Paraf-Error") == "not_allowed"
         async with stage.caller() as late:
