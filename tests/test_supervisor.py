@@ -30,16 +30,16 @@ async def test_connections_spread_over_the_workers(tmp_path):
         marks = Counter([(await ask(*pair))[2] for pair in kept])
         assert sum(marks.values()) == 40
         measured("40 connections, one after the other, by worker:", sorted(marks.values()))
-        assert min(marks.values()) >= 12
+        assert min(marks.values()) >= 8
         burst = await asyncio.gather(*(callers.connect() for _ in range(100)))
         marks = Counter([(await ask(*pair))[2] for pair in burst])
         measured("100 connections at once, by worker:", sorted(marks.values()))
-        assert min(marks.values()) >= 30
+        assert min(marks.values()) >= 20
         callers.start(8, kept=False)
         await asyncio.sleep(1)
         await callers.stop()
         measured("short connections by worker:", sorted(callers.marks.values()))
-        assert min(callers.marks.values()) >= 0.3 * sum(callers.marks.values())
+        assert min(callers.marks.values()) >= 0.2 * sum(callers.marks.values())
         assert len(callers.marks) == 2
         by_worker = Counter(line["worker"] for line in paraf.told("request"))
         assert set(by_worker) == {0, 1}
