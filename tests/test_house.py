@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = """
     __main__
     commands
-    compare supervisor
+    compare doctor supervisor
     worker alone child
     app kube sandbox
     standing reloading
@@ -43,14 +43,15 @@ LAYERS = """
     crosschecks references switches
     quantities
     addresses shape bounds
+    partial
     source
     model
-    errors clock hardening line notify remembered __init__
+    errors clock hardening line notify stopping remembered __init__
 """
 """From the top down. A row imports from rows below it; two rooms of one row do not know each other."""
 
 PURE = """signing settings storeforms outletforms stores.record crosschecks references source shape quantities switches
-    addresses routes headers remembered model errors bounds inbound.ways inbound.problem kube.inject
+    addresses routes headers remembered model errors bounds partial inbound.ways inbound.problem kube.inject
     kube.sidecar""".split()
 IMPURE = frozenset(
     """aiohttp asyncio http.client http.server importlib io logging multiprocessing os pathlib random secrets select

@@ -26,6 +26,8 @@ class Story:
     started: float
     generation: int = 1
     """Of the configuration that it was served by."""
+    on_way: bool = False
+    """It was handed to that configuration, which is in use until it ends."""
     route: str = "none"
     external_id: str | None = None
     """Set when Paraf made it: the caller is told."""
