@@ -213,6 +213,7 @@ class App:
         set_level(self.logger, settings.log.level)
         self.lines.follow()
         self._tokens.adopt(generation.accounts)
+        self._store.log_in(generation.store.login)
         self.metrics.follow(metrics_of(generation, self._settings.store.kind, self._clock))
         for name, lane in self._generation.lanes.items():
             self.metrics.circuit(name, lane.breaker.state)
@@ -225,6 +226,7 @@ class App:
         store = await stack.enter_async_context(
             opened(self._settings.store, login, self._succession.store_secrets, self._clock, news)
         )
+        self._store = store
         tokens = Tokens(
             store,
             sparing(self._succession.fetch) if self._spares else self._succession.fetch,

@@ -85,7 +85,7 @@ SHARED_VECTORS = {"netzme-main": "netzme", "netzme-vsnap": "snap"}
 
 TOP = set(
     """pyproject.toml README.md proxy config tests deploy Dockerfile .ci LICENSE CHANGELOG.md requirements.lock
-    .dockerignore .gitignore""".split()
+    .dockerignore .github .gitignore""".split()
 )
 MOST_LINES = 400
 BANNED_NAMES = {"util", "utils", "helper", "helpers", "manager", "handler", "service", "data", "info", "common", "misc"}

@@ -116,6 +116,7 @@ def _effective(loaded: Loaded) -> str:
             "prefix": route.prefix or "/",
             "hosts": sorted(route.hosts),
             "mode": "shadow" if lane.bystander else "sign",
+            "intercept": route.intercept,
             "upstream": route.base.text,
             "egress_proxy": f"{lane.outlet.egress.host}:{lane.outlet.egress.port}" if lane.outlet.egress else None,
             "token": lane.exchange.url if lane.exchange else None,
