@@ -20,7 +20,7 @@ from proxy import __version__
 from proxy.addresses import TcpListen
 from proxy.answers import Answerer, TokenAnswers
 from proxy.clock import SystemClock
-from proxy.fetch import TokenFetch
+from proxy.fetch import TokenFetch, sparing
 from proxy.generation import Generation, Lane
 from proxy.hardening import no_dumps
 from proxy.ids import RequestIds
@@ -48,6 +48,7 @@ from proxy.telemetry.logs import RequestLog, configure, silence_aiohttp
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.news import RequestNews, StoreNews, TokenNews
 from proxy.telemetry.story import Story
+from proxy.telemetry.writer import alone, among_others
 from proxy.tokens import Tokens
 
 GC_THRESHOLD: Final = (10_000, 20, 50)
@@ -117,6 +118,7 @@ class App:
     """`log` is where log lines go. `async with app.running(): ...` serves; `addresses` are then the real ones.
 
     Without `listeners` it binds its own. `seat` is its place among workers that share them.
+    One that `spares` fetches no token for exclusive accounts.
     """
 
     def __init__(
@@ -127,13 +129,17 @@ class App:
         *,
         listeners: Listeners | None = None,
         seat: Seat | None = None,
+        spares: bool = False,
     ) -> None:
         self._settings = settings
         self._generation = generation
         self._listeners = listeners
         self._seat = seat
+        self._spares = spares
         self._clock = SystemClock()
-        self.logger = configure(settings.log.level, settings.log.format, log, self._clock)
+        self.logger = configure(
+            settings.log.level, settings.log.format, log, self._clock, writer=among_others if seat else alone
+        )
         if seat is not None:
             self.logger = self.logger.bind(worker=seat.number)
         self.metrics = metrics_of(generation, settings.store.kind, self._clock)
@@ -154,7 +160,7 @@ class App:
         """
         silence_aiohttp(self.logger)
         async with AsyncExitStack() as stack:
-            stack.callback(self.lines.flush)
+            stack.callback(self.lines.close)
             listeners = self._listeners or stack.enter_context(bound(self._settings, {}))
             own = [address for listener in listeners.callers for address in listening(listener.sock)]
             outside = await stack.enter_async_context(Outside.of(self._generation, self._clock, own))
@@ -176,7 +182,7 @@ class App:
         )
         tokens = Tokens(
             store,
-            outside.fetch,
+            sparing(outside.fetch) if self._spares else outside.fetch,
             self._clock,
             owner=f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}",
             jitter=random.random,

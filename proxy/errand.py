@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, Protocol
 
-from proxy.errors import StoreFault, TokenFault
-from proxy.failures import ELSEWHERE, STORE_DOWN, STORE_PAUSE, Failure, failure, rest
+from proxy.errors import StoreFault, TokenFault, TokenSpared
+from proxy.failures import ELSEWHERE, SPARED, STORE_DOWN, STORE_PAUSE, Failure, failure, rest
 from proxy.model import Account, Token
 from proxy.stores import LEASE, Held, Lease, TokenStore
 from proxy.telemetry.labels import FetchResult
@@ -123,12 +123,19 @@ class Errand:
         except (LeaseLost, StoreFault):
             raise
         except asyncio.CancelledError:
-            with suppress(StoreFault):
-                await self.means.store.release(self.account, lease)
+            await self._give_back(lease)
             raise
+        except TokenSpared:
+            await self._give_back(lease)
+            return SPARED.lasting(self.means.now())
         except Exception as error:  # noqa: BLE001 - whatever it is, callers get words and the next try a pause
             return await self._failed(lease, failure(error), started)
         return await self._fetched(lease, token)
+
+    async def _give_back(self, lease: Lease) -> None:
+        """Nothing was asked, so nothing has failed: others need not wait."""
+        with suppress(StoreFault):
+            await self.means.store.release(self.account, lease)
 
     async def _confirm(self, lease: Lease) -> None:
         if not await self.means.store.renew(self.account, lease):

@@ -101,6 +101,10 @@ class TokenFault(Exception):
         self.provider_code = provider_code
 
 
+class TokenSpared(Exception):
+    """No token was asked for: the account is exclusive, and this process is not to end the live one."""
+
+
 class StoreFault(Exception):
     """A store of tokens gave no answer. Callers who need a token get `store_unavailable` of it."""
 

@@ -53,6 +53,11 @@ ELSEWHERE: Final = Failure("error", "the token call that another process made ha
 STORE_DOWN: Final = Failure("error", "the store of tokens does not answer", code="store_unavailable")
 
 
+SPARED: Final = Failure(
+    "error", "it is exclusive: a new token would end the live one, and only --take-token lets this command fetch it"
+)
+
+
 def late(account: Account) -> Failure:
     return Failure("timeout", f"no token within {account.patience:g} s")
 

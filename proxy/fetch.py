@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Mapping
 
-from proxy.errand import Confirm
-from proxy.errors import TokenFault
+from proxy.errand import Confirm, Fetch
+from proxy.errors import TokenFault, TokenSpared
 from proxy.generation import Generation
 from proxy.headers import value_of
 from proxy.model import Account, Attempt, Clock, Token
@@ -40,3 +40,14 @@ class TokenFetch:
             raise TokenFault("malformed", provider_status=reply.status)
         readable = inflated(body, value_of(reply.headers, "Content-Encoding")) or b""
         return lane.exchange.read(reply.status, reply.headers, readable, now_ms=now_ms, started=started)
+
+
+def sparing(fetch: Fetch) -> Fetch:
+    """Does not fetch for exclusive accounts: whoever holds the live token would lose it."""
+
+    async def spared(account: Account, confirm: Confirm) -> Token:
+        if account.exclusive:
+            raise TokenSpared
+        return await fetch(account, confirm)
+
+    return spared

@@ -119,8 +119,8 @@ def build(settings: Settings, *, environ: Mapping[str, str], folder: FilePath) -
     return _Builder(settings, environ, folder).build()
 
 
-def hosts_of(settings: Settings, folder: FilePath) -> frozenset[str]:
-    """By which its routes are found. Needs no credentials. Raises ConfigError."""
+def hosts_of(settings: Settings, folder: FilePath) -> dict[str, frozenset[str]]:
+    """By route, those that select it. Needs no credentials. Raises ConfigError."""
     return _Builder(settings, {}, folder).hosts()
 
 
@@ -134,11 +134,11 @@ class _Builder:
         self._first: dict[tuple[str, ...], tuple[Account, _Credentials]] = {}
         self._own_secrets: dict[tuple[str, ...], Secret] = {}
 
-    def hosts(self) -> frozenset[str]:
+    def hosts(self) -> dict[str, frozenset[str]]:
         profiles = {route.name: self._profile(route) for route in self._settings.routes}
         if self._findings:
             raise ConfigError(sorted(self._findings))
-        return frozenset[str]().union(*hosts(self._settings.routes, profiles).values())
+        return hosts(self._settings.routes, profiles)
 
     def build(self) -> Generation:
         profiles = {route.name: self._profile(route) for route in self._settings.routes}

@@ -31,6 +31,7 @@ from proxy.settings import Settings
 from proxy.telemetry.logs import configure, silence_aiohttp
 from proxy.telemetry.merge import merge
 from proxy.telemetry.metrics import page
+from proxy.telemetry.writer import without_thread
 from proxy.worker import Post, enter
 
 FALSE_STARTS: Final = 5
@@ -64,7 +65,7 @@ class Supervisor:
         self._listeners = listeners
         self._directory = directory
         clock = SystemClock()
-        self.logger = configure(settings.log.level, settings.log.format, log, clock)
+        self.logger = configure(settings.log.level, settings.log.format, log, clock, writer=without_thread)
         self._zeros = metrics_of(generation, settings.store.kind, clock).numbers()
         self._turns = Turns(settings.workers)
         self._changed = asyncio.Event()

@@ -52,6 +52,7 @@ def work(post: Post) -> int:
             runner.run(_serve(app, post))
     except Exception as fault:  # noqa: BLE001 -- told without its text
         app.logger.error("fault", words=place(fault))  # noqa: TRY400
+        app.lines.close()
         return 1
     return 0
 

@@ -21,14 +21,14 @@ LAYERS = """
     __main__
     commands
     compare supervisor
-    worker
+    worker child
     app kube sandbox
     inbound
     pipeline
     crew answers
     fetch
     generation
-    interception
+    interception surroundings
     tokens
     storekeys errand gate breaker deadline callers
     failures sharing
@@ -81,7 +81,7 @@ SHARED_VECTORS = {"netzme-main": "netzme", "netzme-vsnap": "snap"}
 
 TOP = set(
     """pyproject.toml README.md proxy config tests deploy Dockerfile .ci LICENSE CHANGELOG.md requirements.lock
-    .gitignore""".split()
+    .dockerignore .gitignore""".split()
 )
 MOST_LINES = 400
 BANNED_NAMES = {"util", "utils", "helper", "helpers", "manager", "handler", "service", "data", "info", "common", "misc"}

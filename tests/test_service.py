@@ -247,9 +247,9 @@ async def test_time_that_runs_out_over_a_heal_costs_the_heal_alone():
 
 
 async def test_who_waits_for_a_turn_in_vain_is_told_so():
-    provider = Provider([1.0, ok()])
+    provider = Provider([30.0])
     limits = {"concurrency": 1, "queue": 5}
-    async with RawPeer(provider) as peer, proxy(doku(peer, limits=limits, timeouts={"total": "400ms"})) as running:
+    async with RawPeer(provider) as peer, proxy(doku(peer, limits=limits, timeouts={"total": "2s"})) as running:
         answers = await asyncio.gather(*(ask(running.port, "doku") for _ in range(3)))
         codes = sorted(headers["X-Paraf-Error"] for _, headers, _ in answers)
         assert codes == ["overloaded", "overloaded", "upstream_timeout"]

@@ -17,6 +17,8 @@ COMMANDS: Final = {
     "serve": "serve",
     "check": "check",
     "sign": "sign",
+    "exec": "exec",
+    "env": "exec",
     "ca": "ca",
     "sandbox": "sandbox",
     "inject": "inject",

@@ -19,6 +19,7 @@ import click
 from proxy.app import App, until_signalled
 from proxy.clock import SystemClock
 from proxy.commands import EXIT_FAILURE, fresh
+from proxy.commands.configuration import text_of
 from proxy.generation import build
 from proxy.sandbox.accounts import fresh_accounts
 from proxy.sandbox.server import Sandbox
@@ -31,20 +32,26 @@ ANY: Final = "127.0.0.1:0"
 
 @click.command()
 @click.option("--once", is_flag=True, help="One request of each account, shown before and after; then end.")
-def demo(once: bool) -> int:
+@click.option("-c", "--config", "file", metavar="FILE", help="Addresses, log and all else but the routes.")
+def demo(once: bool, file: str | None) -> int:
     """Run sandbox and proxy together: no account, no files, no network. Prints curl lines to paste."""
-    return asyncio.run(_once() if once else _stay())
+    text = text_of(file) if file else _addresses(ANY, ANY) if once else _addresses(*map(_free, USUAL))
+    return asyncio.run(_once(text) if once else _stay(text))
+
+
+def _addresses(listen: str, admin: str) -> str:
+    return fresh.text({"version": 1, "listen": listen, "admin": admin})
 
 
 @asynccontextmanager
-async def _stage(listen: str, admin: str, log: Any) -> AsyncIterator[App]:
-    """Sandbox and proxy, up and routed to each other."""
+async def _stage(text: str, log: Any) -> AsyncIterator[App]:
+    """Sandbox and proxy, up and routed to each other. `text`: a configuration without routes."""
     accounts = await asyncio.to_thread(fresh_accounts, PROFILES)
     sandbox = Sandbox([each.account for each in accounts], clock=SystemClock())
     host, port = await sandbox.start("127.0.0.1", 0)
     try:
-        text = fresh.text(fresh.configuration(accounts, f"http://{host}:{port}", listen, admin))
-        settings, _ = read_settings(text, "(demo)", environ=os.environ, allow_inline_secrets=True)
+        whole = f"{text.rstrip()}\n{fresh.text(fresh.routes(accounts, f'http://{host}:{port}'))}"
+        settings, _ = read_settings(whole, "(demo)", environ=os.environ, allow_inline_secrets=True)
         app = App(settings, build(settings, environ={}, folder=Path()), log)
         async with app.running():
             yield app
@@ -52,9 +59,8 @@ async def _stage(listen: str, admin: str, log: Any) -> AsyncIterator[App]:
         await sandbox.stop()
 
 
-async def _stay() -> int:
-    listen, admin = (address if _is_free(address) else ANY for address in USUAL)
-    async with until_signalled() as stop, _stage(listen, admin, sys.stderr) as app:
+async def _stay(text: str) -> int:
+    async with until_signalled() as stop, _stage(text, sys.stderr) as app:
         click.echo(f"The sandbox of {len(PROFILES)} providers is up, and Paraf in front of it. Paste one of these:\n")
         for name in PROFILES:
             click.echo(_curl(app.addresses[0], name) + "\n")
@@ -63,10 +69,10 @@ async def _stay() -> int:
     return stop.exit_code
 
 
-def _is_free(address: str) -> bool:
+def _free(address: str) -> str:
     host, _, port = address.rpartition(":")
     with socket.socket() as probe:
-        return probe.connect_ex((host, int(port))) != 0
+        return ANY if probe.connect_ex((host, int(port))) == 0 else address
 
 
 def _curl(address: str, name: str) -> str:
@@ -113,8 +119,8 @@ def _echo(answer: Any) -> dict[str, Any]:
     return next((found for value in answer.values() if (found := _echo(value))), {})
 
 
-async def _once() -> int:
-    async with _stage(ANY, ANY, StringIO()) as app:
+async def _once(text: str) -> int:
+    async with _stage(text, StringIO()) as app:
         shown = [await asyncio.to_thread(_ask, app.addresses[0], name) for name in PROFILES]
     for each in shown:
         click.echo("\n".join(each.lines()) + "\n")

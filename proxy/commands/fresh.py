@@ -12,9 +12,12 @@ ENVIRONMENTS: Final = {"doku": "sandbox", "doku-nonsnap": "sandbox", "snap": Non
 
 
 def configuration(accounts: Iterable[FreshAccount], sandbox: str, listen: str, admin: str) -> dict[str, Any]:
+    return {"version": 1, "listen": listen, "admin": admin, **routes(accounts, sandbox)}
+
+
+def routes(accounts: Iterable[FreshAccount], sandbox: str) -> dict[str, Any]:
     """`sandbox`: its URL. The sandbox stands behind a path for each account, which no provider signs."""
-    routes = {each.account.name: _route(each, sandbox) for each in accounts}
-    return {"version": 1, "listen": listen, "admin": admin, "routes": routes}
+    return {"routes": {each.account.name: _route(each, sandbox) for each in accounts}}
 
 
 def _route(fresh: FreshAccount, sandbox: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from ruamel.yaml.scalarstring import LiteralScalarString
 from proxy.addresses import is_loopback
 from proxy.errors import StartError
 from proxy.kube.inject import Manifest, Mark, inject, workloads
-from proxy.kube.sidecar import FILE, Sidecar
+from proxy.kube.sidecar import FILE, RUN, Sidecar
 
 _BOUNDARY: Final = re.compile(r"^---(?=\s|$)", re.MULTILINE)
 """No text inside a document can begin a line so (YAML 1.2.2, `c-forbidden`)."""
@@ -41,9 +41,8 @@ class Configured:
 
 
 def for_pods(text: str, *, classic: bool) -> str:
-    """The configuration as it must be in a pod, its comments kept: the kubelet asks for probes from outside.
-
-    `classic`: all containers are ended at once, and the app may still call while it ends.
+    """The configuration as it must be in a pod, its comments kept: the kubelet asks for probes from outside, and
+    operators come in by `kubectl exec`. `classic`: all containers are ended at once, and the app may call until it has.
     """
     yaml = _yaml(text)
     document = _read(yaml, text)
@@ -53,6 +52,8 @@ def for_pods(text: str, *, classic: bool) -> str:
     host, _, port = str(document.get("admin", _ADMIN)).rpartition(":")
     if is_loopback(host):
         changes["admin"] = f"0.0.0.0:{port}"
+    if "control" not in document:
+        changes["control"] = f"unix:{RUN}/control.sock"
     if classic and "drain" not in document:
         changes["drain"] = {"delay": "10s"}
     return _changed(yaml, document, changes) if changes else text

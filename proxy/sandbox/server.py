@@ -1,10 +1,10 @@
-"""The sandbox on a socket: each account at `/<its name>`, a journal for tests and knobs for faults."""
+"""The sandbox on a socket: each account at `/<its name>`, an only one at `/` too; a journal; knobs for faults."""
 
 import asyncio
 import hashlib
 import logging
 import ssl
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import Any, Final, Literal
@@ -103,7 +103,7 @@ class Sandbox:
 
     async def _respond(self, request: web.BaseRequest) -> web.StreamResponse:
         arrived_ms = self._clock.now_ms()
-        account, raw = await _received(request)
+        account, raw = await _received(request, self._desks)
         desk = self._desks.get(account)
         kind, verdict = await self._judged(desk, raw) if desk else ("other", _nobody())
         self._note(kind, account if desk else "", raw, verdict, arrived_ms)
@@ -166,9 +166,15 @@ def _response(answer: Answer, now_ms: int) -> web.Response:
     return response
 
 
-async def _received(request: web.BaseRequest) -> tuple[str, RawRequest]:
-    """The account named by the first segment, and the rest of the request. Target and body are as on the wire."""
+async def _received(request: web.BaseRequest, accounts: Collection[str]) -> tuple[str, RawRequest]:
+    """The account named by the first segment, and the rest of the request. Target and body are as on the wire.
+
+    An only account has no mount if none was named: as the provider itself, for programs whose paths are fixed.
+    """
     account, target = _unmounted(request.raw_path)
+    mount = f"/{account}"
+    if account not in accounts and len(accounts) == 1:
+        account, target, mount = next(iter(accounts)), request.raw_path, ""
     if request.headers.get("Expect", "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0
@@ -177,7 +183,7 @@ async def _received(request: web.BaseRequest) -> tuple[str, RawRequest]:
         target,
         headers=tuple((_text(name), _text(value)) for name, value in request.raw_headers),
         body=await request.read(),
-        mount=f"/{account}",
+        mount=mount,
         origin=f"{request.scheme}://{request.headers.get('Host', '')}",
     )
     return account, raw

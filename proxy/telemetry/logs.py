@@ -5,8 +5,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, TextIO, cast
 
@@ -16,6 +15,7 @@ from structlog.typing import EventDict, FilteringBoundLogger, Processor, Wrapped
 from proxy.model import STARS, Clock, Secret
 from proxy.telemetry.labels import CircuitState, method_label
 from proxy.telemetry.story import Story
+from proxy.telemetry.writer import Writer, alone
 
 LATEST: Final = 0.05
 """Seconds that the line of a request waits for others."""
@@ -30,16 +30,33 @@ _COLOURS: Final = {"debug": "2", "info": "32", "warning": "33", "error": "31", "
 
 
 def configure(
-    level: str, form: Format, stream: TextIO, clock: Clock, environ: Mapping[str, str] = os.environ
+    level: str,
+    form: Format,
+    stream: TextIO,
+    clock: Clock,
+    environ: Mapping[str, str] = os.environ,
+    *,
+    writer: Callable[[TextIO], Writer] = alone,
 ) -> FilteringBoundLogger:
-    """A logger that writes to `stream`. `auto` writes for people on a terminal and JSON elsewhere."""
+    """A logger that writes to `stream`. `auto` writes for people on a terminal and JSON elsewhere.
+
+    `writer` is one of `telemetry.writer`.
+    """
     terminal = stream.isatty()
     human = form == "human" or (form == "auto" and terminal)
     render: Processor = _Human(colour=terminal and not environ.get("NO_COLOR")) if human else _json
     time = _Time(clock)
+    head = _Head(time)
+
+    def lost(count: int) -> str:
+        words = "lines were lost: nobody read them in time"
+        return cast(
+            "str", render(None, "warning", head(None, "warning", {"event": "log", "lost": count, "words": words}))
+        )
+
     logger = structlog.wrap_logger(
-        cast("WrappedLogger", _Lines(stream, None if human else time)),
-        processors=[_Head(time), redact, render],
+        cast("WrappedLogger", _Lines(writer(stream), lost, None if human else time)),
+        processors=[head, redact, render],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         context_class=dict,
     )
@@ -73,6 +90,11 @@ class RequestLog:
 
     def flush(self) -> None:
         self._lines.flush()
+
+    def close(self) -> None:
+        """Nothing is left to be written, unless the reader stalls."""
+        self._lines.flush()
+        self._lines.writer.drain()
 
     def circuit(self, route: str, state: CircuitState) -> None:
         tell = {"open": self._logger.warning, "half-open": self._logger.debug, "closed": self._logger.info}[state]
@@ -193,11 +215,13 @@ def _word(value: object) -> str:
 
 
 class _Lines:
-    """Where lines go. A full disk or a closed pipe must not stop a payment. `json_time` is there if they are JSON."""
+    """What is to be written. `lost` says how many lines were not; `json_time` is there if lines are JSON."""
 
-    def __init__(self, stream: TextIO, json_time: _Time | None) -> None:
+    def __init__(self, writer: Writer, lost: Callable[[int], str], json_time: _Time | None) -> None:
         self.json_time = json_time
-        self._stream = stream
+        self.writer = writer
+        self._tell_lost = lost
+        self._lost = 0
         self._waiting: list[str] = []
 
     def msg(self, line: str) -> None:
@@ -219,10 +243,13 @@ class _Lines:
 
     def flush(self) -> None:
         lines, self._waiting = self._waiting, []
-        if lines:
-            with suppress(OSError, ValueError):
-                self._stream.write("\n".join(lines) + "\n")
-                self._stream.flush()
+        if not lines:
+            return
+        told = [self._tell_lost(self._lost)] if self._lost else []
+        if self.writer.put("\n".join((*told, *lines, ""))):
+            self._lost = 0
+        else:
+            self._lost += len(lines)
 
 
 class _Foreign(logging.Handler):

@@ -156,6 +156,7 @@ def test_the_kubelet_reaches_the_probes(folder, written, admin):
     found, config_map = documents(injected(folder, [workload("Pod")]))
     text = config_map["data"]["paraf.yaml"]
     assert yaml.safe_load(text)["admin"] == admin
+    assert yaml.safe_load(text)["control"] == "unix:/run/paraf/control.sock"
     assert "# ours\n" in text
     port = int(admin.rpartition(":")[2])
     sidecar = found["spec"]["initContainers"][0]
