@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
-K = TypeVar("K", bound=Sequence[str | bytes])
+K = TypeVar("K", bound=str | Sequence[str | bytes])
 V = TypeVar("V")
 
 MOST: Final = 512

@@ -12,7 +12,7 @@ from proxy.outbound.dial import Bounds, Dial, verified_tls
 from proxy.outbound.line import READ, Line
 from proxy.outbound.message import written
 from proxy.outbound.transport import Patience
-from proxy.outbound.trust import Trust, half
+from proxy.outbound.trust import Trust
 
 
 class WireTransport:
@@ -71,7 +71,7 @@ class WireTransport:
         self._places.leave()
         if line.fresh:
             self._dial.remember(line.transport)
-        keep = min(self._keep, half(line.promised))
+        keep = min(line.keep, self._keep)
         if reusable and keep and not self._closed:
             line.rest(keep)
             self._idle.setdefault(line.origin, []).append(line)
@@ -98,7 +98,7 @@ class WireTransport:
         idle = self._idle.get(origin)
         while idle:
             line, now = idle.pop(), self._loop.time()
-            if line.wakes(self._trust(origin).span(now)) and now - line.born < self._age:
+            if line.wakes(now, self._trust(origin).span(now)) and now - line.born < self._age:
                 return line
             line.end()
         return None
