@@ -79,7 +79,7 @@ class Strip:
         names = names_of(headers)
         if plain := self._plain[names]:
             return plain(headers)
-        nominated = _nominated(headers, names) - _NOT_NOMINATED
+        nominated = _nominated(headers, _connections(names)) - _NOT_NOMINATED
         kept: list[tuple[str, str]] = []
         seen: set[str] = set()
         for row in headers:
@@ -122,11 +122,11 @@ def decoded(raw: Sequence[tuple[bytes, bytes]], errors: str = "strict") -> Heade
     """Raises ValueError for what is not UTF-8, or would be two lines."""
     if not raw:
         return ()
-    names, values = zip(*raw, strict=True)
+    names, values = zip(*raw, strict=False)
     texts = b"\n".join(values).decode("utf-8", errors).split("\n")
     if len(texts) != len(values):
         raise ValueError("a line break in a header")
-    return tuple(zip(_NAMES[errors][names], texts, strict=True))
+    return tuple(zip(_NAMES[errors][names], texts, strict=False))
 
 
 def _decoded_names(names: tuple[bytes, ...], errors: str) -> tuple[str, ...]:
@@ -144,7 +144,7 @@ _NAMES: Final = {
 
 
 def names_of(headers: Headers) -> tuple[str, ...]:
-    return next(zip(*headers, strict=True)) if headers else ()
+    return next(zip(*headers, strict=False)) if headers else ()
 
 
 def _places(names: tuple[str, ...]) -> Mapping[str, tuple[int, ...]]:
@@ -167,22 +167,22 @@ def value_of(headers: Headers, name: str) -> str | None:
 def answer_headers(headers: Headers) -> Headers:
     """The provider's headers that go back: no hop-by-hop ones, no Proxy-*, none that look like Paraf's own."""
     names = names_of(headers)
-    kept = _GOING_BACK[names](headers)
-    if not _CONNECTIONS[names]:
-        return kept
-    nominated = _nominated(headers, names) - _NOT_NOMINATED - _OF_THE_ANSWER
-    return tuple([row for row in kept if fold(row[0]) not in nominated]) if nominated else kept
+    kept, connections = _GOING_BACK[names]
+    if not connections:
+        return kept(headers)
+    nominated = _nominated(headers, connections) - _NOT_NOMINATED - _OF_THE_ANSWER
+    return tuple([row for row in kept(headers) if fold(row[0]) not in nominated]) if nominated else kept(headers)
 
 
-def _going_back(names: tuple[str, ...]) -> Pick:
+def _going_back(names: tuple[str, ...]) -> tuple[Pick, Sequence[int]]:
+    """What takes those rows, and where `Connection` stands."""
     folded = [fold(name) for name in names]
-    return _rows(
-        [
-            place
-            for place, name in enumerate(folded)
-            if name not in HOP_BY_HOP and not name.startswith(("x-paraf-", "proxy-"))
-        ]
-    )
+    theirs = [
+        place
+        for place, name in enumerate(folded)
+        if name not in HOP_BY_HOP and not name.startswith(("x-paraf-", "proxy-"))
+    ]
+    return _rows(theirs), _connections(names)
 
 
 def _rows(chosen: Sequence[int]) -> Pick:
@@ -192,10 +192,10 @@ def _rows(chosen: Sequence[int]) -> Pick:
     return lambda headers: tuple([headers[place] for place in chosen])
 
 
-def _nominated(headers: Headers, names: tuple[str, ...]) -> frozenset[str]:
-    """What `Connection` names beside what is hop-by-hop anyway."""
+def _nominated(headers: Headers, connections: Sequence[int]) -> frozenset[str]:
+    """What `Connection`, at these places, names beside what is hop-by-hop anyway."""
     nominated = _NONE
-    for place in _CONNECTIONS[names]:
+    for place in connections:
         nominated |= _listed(headers[place][1])
     return nominated
 
@@ -205,7 +205,6 @@ def _connections(names: tuple[str, ...]) -> tuple[int, ...]:
 
 
 _GOING_BACK: Final = Remembered(_going_back)
-_CONNECTIONS: Final = Remembered(_connections)
 
 
 @lru_cache(maxsize=256)

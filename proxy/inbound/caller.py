@@ -34,12 +34,12 @@ class CallerRequest:
         self._body_seconds = body_seconds
 
     async def hold(self, limit: int) -> bytes:
-        call = self._call
+        call, payload = self._call, self._call.payload
+        if payload.is_eof() and payload.exception() is None:
+            return _all(payload, limit)
         if int(call.message.headers.get("Content-Length", "0")) > limit:
             raise _too_large()
-        if call.payload.is_eof() and call.payload.exception() is None:
-            return _all(call.payload, limit)
-        if not call.payload.is_eof() and "Expect" in call.message.headers and call.message.version == HttpVersion11:
+        if not payload.is_eof() and "Expect" in call.message.headers and call.message.version == HttpVersion11:
             call.connection.write(_CONTINUE)
         try:
             return await self._whole(limit)

@@ -154,7 +154,8 @@ class InboundServer:
         finally:
             if not call.passed_on:
                 self._end(story)
-        await self._read_by_caller(call)
+        if call.connection.writing_paused:
+            await self._read_by_caller(call)
         return Written(call)
 
     async def _read_by_caller(self, call: Call) -> None:
@@ -229,7 +230,10 @@ class InboundServer:
 
 
 def _marks(story: Story) -> Headers:
-    return (("X-Paraf-Request-Id", story.request_id), *_external_id(story))
+    request_id = "X-Paraf-Request-Id", story.request_id
+    if story.external_id:
+        return request_id, ("X-Paraf-External-Id", story.external_id)
+    return (request_id,)
 
 
 def _external_id(story: Story) -> Headers:

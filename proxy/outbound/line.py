@@ -247,7 +247,7 @@ class Line(asyncio.BufferedProtocol):
 
     def on_headers_complete(self) -> None:
         status, head = self._parser.get_status_code(), self._head
-        if self._whole or head is None or (status < 200 and status != 101):
+        if self._whole or head is None or (100 <= status < 200 and status != 101):
             return
         self._answer = answer = self._fit(status)
         if not head.done():
