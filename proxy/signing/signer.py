@@ -79,16 +79,7 @@ class Signer:
         self._reject = switches["invalid_json"] == "reject"
         self._send_canonical = switches["forward"] == "canonical"
         self._method = str.upper if switches["method_case"] == "upper" else str.lower
-        origin = base.origin.encode()
-        lazy: dict[str, Lazy] = {
-            "timestamp": timestamp(switches["timestamp"], profile.zone),
-            "authorization": lambda values: b"Bearer " + values["token"],
-            "path": lambda values: values["target"].partition(b"?")[0],
-            "query": lambda values: values["target"].partition(b"?")[2],
-            "endpoint": _endpoint(switches, profile, base),
-            "url": lambda values: origin + values["target"],
-        }
-        self._lazy = lazy | dict(binding.lazy)
+        self._lazy = request_values(binding, base)
         schemes = {name: self._bound(scheme) for name, scheme in schemes_of(profile, switches).items()}
         self._default = schemes[switches["signature"]]
         self._rules = tuple((rule.call, schemes[rule.scheme]) for rule in profile.rules)
@@ -194,6 +185,20 @@ class Signer:
         owned |= {signature.header for each in every for signature in each.signatures}
         single = {*scheme.default, *read, *([self.external_id.header] if self.external_id else ())}
         return Strip.of(owned={*owned, *scheme.drop}, single=single)
+
+
+def request_values(binding: Binding, base: BaseUrl) -> dict[str, Lazy]:
+    """What a template can ask for beside what is given: computed from the rest of a request's values."""
+    switches, profile, origin = binding.switches, binding.profile, base.origin.encode()
+    lazy: dict[str, Lazy] = {
+        "timestamp": timestamp(switches["timestamp"], profile.zone),
+        "authorization": lambda values: b"Bearer " + values["token"],
+        "path": lambda values: values["target"].partition(b"?")[0],
+        "query": lambda values: values["target"].partition(b"?")[2],
+        "endpoint": _endpoint(switches, profile, base),
+        "url": lambda values: origin + values["target"],
+    }
+    return lazy | dict(binding.lazy)
 
 
 def _lacking(always: Rows, default: Rows, id_header: str) -> Callable[[tuple[str, ...]], Lacking]:
