@@ -34,7 +34,7 @@ from proxy.inbound.tunnels import Tunnels
 from proxy.inbound.turns import Seat
 from proxy.inbound.ways import match
 from proxy.model import Clock, InboundRequest
-from proxy.outbound.dial import Bounds, verified_tls
+from proxy.outbound.dial import verified_tls
 from proxy.outbound.reach import Address, listening
 from proxy.outbound.session import SessionTransport
 from proxy.outbound.transport import Transport
@@ -62,16 +62,19 @@ def transport_for(lane: Lane, system: ssl.SSLContext | None = None, listening: C
 
     `listening`: where we do.
     """
-    concurrency = lane.route.limits.concurrency
+    concurrency, outlet = lane.route.limits.concurrency, lane.outlet
     return WireTransport(
-        tls=lane.outlet.tls(system),
-        bounds=Bounds(lane.outlet.allow_private, listening),
+        tls=outlet.tls(system),
+        road=outlet.road(system, listening),
         connections=0 if math.isinf(concurrency) else int(concurrency) + POOL_SPARE,
+        keep=outlet.idle,
+        age=outlet.age,
+        most_idle=outlet.most_idle,
     )
 
 
 def _token_transport(lane: Lane, system: ssl.SSLContext, listening: Collection[Address]) -> Transport:
-    return SessionTransport(tls=lane.outlet.tls(system), bounds=Bounds(lane.outlet.allow_private, listening))
+    return SessionTransport(tls=lane.outlet.tls(system), road=lane.outlet.road(system, listening))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ route is reported at once.
 
 import os
 import re
-import ssl
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ from proxy.keyring import Keyring, spki_fingerprint
 from proxy.model import Account, Secret
 from proxy.outbound.outlet import Outlet
 from proxy.outbound.transport import Patience
+from proxy.outlets import OutletReader
 from proxy.references import client_id
 from proxy.routes import Route, RouteTable
 from proxy.sealing import PrivateKeys
@@ -55,7 +55,6 @@ ALONE: Final = (
     "first one's: if there will ever be two, give them one store (file:///DIRECTORY on a host, redis://HOST elsewhere)"
 )
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
-_CERTIFICATE: Final = re.compile(r"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +208,7 @@ class _Builder:
         if route.token_standin and profile.token is None:
             self._find(route, ("token_standin",), f"{profile.name} has no token: nothing to stand in for; take it out")
         credentials = self._credentials(route, profile, _needed(route, profile, switches, faults))
-        tls_ca, callers = self._tls_ca(route), self._callers(route)
+        callers, outlet = self._callers(route), self._outlet(route, places.api.host if places else None)
         if places is None or credentials is None or faults:
             return None
         binding, wanted = bind(profile, switches, credentials.filled(profile)), switches["external_id"]
@@ -240,7 +239,7 @@ class _Builder:
             breaker=Breaker(route.circuit),
             deadline=Deadline(route.timeouts.total),
             patience=Patience(route.timeouts.connect, route.timeouts.first_byte, route.timeouts.idle),
-            outlet=Outlet(tls_ca, route.allow_private),
+            outlet=outlet,
             callers=callers,
             standin=places.token if route.token_standin else None,
         )
@@ -287,14 +286,11 @@ class _Builder:
         except ValueError as error:
             self._find(route, path, str(error))
 
-    def _tls_ca(self, route: RouteSettings) -> str | None:
-        if route.tls_ca is None:
-            return None
-        authorities: list[str] = []
-        with self._reported(route, ("tls", "ca")):
-            text = self._keyring.authorities(route.tls_ca, environ=self._environ, base=self._folder)
-            authorities += [_certificates(text)]
-        return "".join(authorities) or None
+    def _outlet(self, route: RouteSettings, host: str | None) -> Outlet:
+        reader = OutletReader(self._settings.source, route, self._keyring, self._environ, self._folder)
+        outlet = reader.read(host)
+        self._findings += reader.findings
+        return outlet
 
     def _callers(self, route: RouteSettings) -> Callers | None:
         tokens: dict[str, Secret] = {}
@@ -356,16 +352,6 @@ class _Credentials:
         return texts and all(
             spki_fingerprint(other.keys.get(name, key)) == spki_fingerprint(key) for name, key in self.keys.items()
         )
-
-
-def _certificates(text: str) -> str:
-    """The PEM blocks alone: what stands between them in a bundle may be no ASCII, which `ssl` refuses."""
-    blocks = "\n".join(_CERTIFICATE.findall(text))
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=blocks)
-    except (ssl.SSLError, ValueError):
-        raise ValueError("holds no PEM certificate that can be read") from None
-    return blocks
 
 
 def _needed(route: RouteSettings, profile: Profile, switches: Mapping[str, Any], faults: list[Fault]) -> frozenset[str]:

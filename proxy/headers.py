@@ -164,25 +164,27 @@ def value_of(headers: Headers, name: str) -> str | None:
     return headers[found[0]][1] if found else None
 
 
-def answer_headers(headers: Headers) -> Headers:
-    """The provider's headers that go back: no hop-by-hop ones, no Proxy-*, none that look like Paraf's own."""
-    names = names_of(headers)
-    kept, connections = _GOING_BACK[names]
-    if not connections:
-        return kept(headers)
-    nominated = _nominated(headers, connections) - _NOT_NOMINATED - _OF_THE_ANSWER
-    return tuple([row for row in kept(headers) if fold(row[0]) not in nominated]) if nominated else kept(headers)
+def answer_headers(headers: Headers) -> tuple[Headers, str | None]:
+    """The provider's headers that go back, and its Content-Length.
+
+    No hop-by-hop ones do, no Proxy-*, none that look like Paraf's own.
+    """
+    keep, connections, length = _GOING_BACK[names_of(headers)]
+    kept = keep(headers)
+    if connections and (nominated := _nominated(headers, connections) - _NOT_NOMINATED - _OF_THE_ANSWER):
+        kept = tuple([row for row in kept if fold(row[0]) not in nominated])
+    return kept, None if length is None else headers[length][1]
 
 
-def _going_back(names: tuple[str, ...]) -> tuple[Pick, Sequence[int]]:
-    """What takes those rows, and where `Connection` stands."""
+def _going_back(names: tuple[str, ...]) -> tuple[Pick, Sequence[int], int | None]:
+    """What takes those rows; where `Connection` stands, and `Content-Length`."""
     folded = [fold(name) for name in names]
     theirs = [
         place
         for place, name in enumerate(folded)
         if name not in HOP_BY_HOP and not name.startswith(("x-paraf-", "proxy-"))
     ]
-    return _rows(theirs), _connections(names)
+    return _rows(theirs), _connections(names), PLACES[names].get("content-length", (None,))[0]
 
 
 def _rows(chosen: Sequence[int]) -> Pick:

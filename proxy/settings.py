@@ -23,6 +23,7 @@ from proxy.addresses import (
 from proxy.bounds import FORMATS, LEVELS, Circuit, Drain, Limits, LogLevel, LogSettings, Timeouts
 from proxy.crosschecks import DEFAULT_ADDRESSES, cross_check
 from proxy.errors import Finding
+from proxy.outletforms import CA, POOL, EgressForm, PoolForm, TlsForm, egress_shape, tls_shape
 from proxy.quantities import duration, size
 from proxy.references import (
     CredentialsShape,
@@ -33,7 +34,6 @@ from proxy.references import (
     ReferenceShape,
     client_id,
     inline,
-    path_of_file,
 )
 from proxy.shape import BAD, Choice, Either, Flag, Key, Listing, Only, OrOff, Parsed, Record, Table, Text, Whole
 from proxy.source import Report, Scalar, Source, parse
@@ -96,11 +96,13 @@ class RouteSettings:
     circuit: Circuit
     switches: Mapping[str, Any]
     allow_small_keys: bool
-    tls_ca: Reference | None
     intercept: bool
     caller_token: Mapping[str, Reference]
     token_standin: bool
     allow_private: bool
+    tls: TlsForm
+    egress_proxy: EgressForm | None
+    pool: PoolForm
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +130,7 @@ class Settings:
 
 
 LATER: Final = frozenset(("trace",))
-LATER_IN_ROUTE: Final = frozenset("mode refusals egress_proxy pool".split())
-LATER_IN_TLS: Final = frozenset("client_cert client_key sni min_version".split())
+LATER_IN_ROUTE: Final = frozenset("mode refusals".split())
 """Keys of the contract that come in later versions. They are no part of the schema."""
 
 
@@ -187,7 +188,6 @@ ALLOW: Final = Listing(Parsed(AllowRule.parse, "a method and a path such as POST
 SECRET: Final = ReferenceShape(passphrase=ReferenceShape())
 INLINE_SECRET: Final = ReferenceShape(inline, ReferenceShape(inline))
 CALLER_NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
-CA: Final = ReferenceShape(path_of_file)
 
 
 def _store(secret: ReferenceShape) -> Either:
@@ -234,11 +234,9 @@ def _route(secret: ReferenceShape) -> Record:
             "allow_small_keys": Key(Flag(), "take RSA keys of fewer than 2048 bit", default=False),
             "allow_private": Key(Flag(), "the upstream's name may lead to an address of this network", default=False),
             "token_standin": Key(Flag(), "answer the provider's token endpoint here, for SDKs", default=False),
-            "tls": Key(
-                Record({"ca": Key(CA, "PEM file of authorities to trust instead of the system's")}, later=LATER_IN_TLS),
-                "TLS to the provider",
-                {"ca": None},
-            ),
+            "tls": Key(tls_shape(secret), "TLS to the provider", TlsForm()),
+            "egress_proxy": Key(egress_shape(secret), "HTTP proxy through which the provider is reached"),
+            "pool": Key(POOL, "connections that are kept", PoolForm()),
             **SWITCHES,
         },
         later=LATER_IN_ROUTE,
@@ -314,7 +312,6 @@ def _route_settings(name: str, values: dict[str, Any]) -> RouteSettings:
         credentials=MappingProxyType(values.pop("credentials")),
         switches=MappingProxyType(switches),
         caller_token=MappingProxyType(values.pop("caller_token") or {}),
-        tls_ca=values.pop("tls")["ca"],
         **values,
     )
 

@@ -12,9 +12,11 @@ class Names:
         self.asked = []
 
     async def __call__(self, host, port, **_):
+        if host not in self.known:  # an address: uvloop asks for those it connects to as well
+            return [_info(host, port)]
         self.asked.append(host)
         await asyncio.sleep(0.01)
-        found = self.known.get(host, [host])
+        found = self.known[host]
         if isinstance(found, Exception):
             raise found
         return [_info(address, port) for address in found]

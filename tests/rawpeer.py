@@ -73,6 +73,7 @@ class RawPeer:
     """Said at once on every new connection, before any request."""
     tls: ssl.SSLContext | None = None
     host: str = "127.0.0.1"
+    wanted_port: int = 0
     reads_bodies: bool = True
     """If not, the script is called at the end of a head, and what follows stays unread."""
     requests: list[Request] = field(default_factory=list)
@@ -88,7 +89,9 @@ class RawPeer:
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _Connection(self), self.host, 0, ssl=self.tls, backlog=1024)
+        self._server = await loop.create_server(
+            lambda: _Connection(self), self.host, self.wanted_port, ssl=self.tls, backlog=1024
+        )
         return self
 
     async def __aexit__(self, kind: object, *_: object) -> None:

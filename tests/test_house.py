@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = """
     __main__
     commands
-    compare supervisor
+    compare evidence supervisor
     worker child
     app kube sandbox
     inbound
@@ -30,14 +30,14 @@ LAYERS = """
     generation
     interception surroundings
     tokens
-    storekeys errand gate breaker deadline callers
+    storekeys outlets errand gate breaker deadline callers
     failures sharing
     stores outbound keyring catalogue upstreams sealing telemetry ids
     keyforms authority
     signing
     routes headers
     settings
-    storeforms
+    storeforms outletforms
     variables
     crosschecks references switches
     quantities
@@ -48,8 +48,9 @@ LAYERS = """
 """
 """From the top down. A row imports from rows below it; two rooms of one row do not know each other."""
 
-PURE = """signing settings storeforms stores.record crosschecks references source shape quantities switches addresses
-    routes headers remembered model errors bounds inbound.ways inbound.problem kube.inject kube.sidecar""".split()
+PURE = """signing settings storeforms outletforms stores.record crosschecks references source shape quantities switches
+    addresses routes headers remembered model errors bounds inbound.ways inbound.problem kube.inject
+    kube.sidecar""".split()
 IMPURE = frozenset(
     """aiohttp asyncio http.client http.server importlib io logging multiprocessing os pathlib random secrets select
     shutil signal socket ssl structlog subprocess sys tempfile threading time urllib.request uuid""".split()

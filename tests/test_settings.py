@@ -11,6 +11,7 @@ import pytest
 
 from proxy.errors import ConfigError, Finding
 from proxy.model import Secret
+from proxy.outletforms import EgressForm, PoolForm, TlsForm
 from proxy.settings import (
     AllowRule,
     BaseUrl,
@@ -68,7 +69,7 @@ def test_defaults() -> None:
     assert (settings.version, settings.store, settings.workers) == (1, MEMORY, 1)
     assert settings.source.file == "paraf.yaml"
     assert (route.name, route.provider, route.environment, route.prefix) == ("doku", "doku", "sandbox", "/doku")
-    assert (route.hosts, route.upstream, route.token_upstream, route.tls_ca) == (None, None, None, None)
+    assert (route.hosts, route.upstream, route.token_upstream, route.tls.ca) == (None, None, None, None)
     assert (route.allow, dict(route.switches), route.allow_small_keys) == ((), {}, False)
     assert route.limits == Limits(body=1_048_576, concurrency=256, queue=1024)
     assert route.timeouts == Timeouts(connect=3.0, first_byte=30.0, idle=30.0, total=60.0, token=10.0)
@@ -103,7 +104,15 @@ routes:
     timeouts: {connect: 500ms, total: 1.5m}
     circuit: {faults: 3}
     allow_small_keys: true
-    tls: {ca: ca.pem}
+    tls:
+      ca: ca.pem
+      client_cert: client.pem
+      client_key: {file: client.key, passphrase: {env: P}}
+      sni: API.bank.example
+      min_version: 1.3
+    egress_proxy: {url: "https://proxy.internal", username: paraf, password: {env: P}, ca: proxy.pem}
+    pool: {size: 8, idle: 5s, age: 1m}
+    allow_private: true
     canonical: sorted
     strip_base_path: true
     constants: {partner_id: 00012345, country: NO, cutoff: 12:30}
@@ -127,7 +136,18 @@ routes:
     assert isinstance(route.limits.body, int)
     assert route.timeouts == Timeouts(connect=0.5, total=90.0)
     assert route.circuit == Circuit(faults=3, probe=5.0)
-    assert (route.allow_small_keys, route.tls_ca) == (True, FileReference("ca.pem"))
+    assert (route.allow_small_keys, route.allow_private) == (True, True)
+    assert route.tls == TlsForm(
+        ca=FileReference("ca.pem"),
+        client_cert=FileReference("client.pem"),
+        client_key=FileReference("client.key", EnvReference("P")),
+        sni="api.bank.example",
+        min_version="1.3",
+    )
+    assert route.egress_proxy == EgressForm(
+        BaseUrl("https", "proxy.internal"), Inline(Secret("paraf")), EnvReference("P"), FileReference("proxy.pem")
+    )
+    assert route.pool == PoolForm(size=8, idle=5.0, age=60.0)
     assert set(route.switches) == {"canonical", "strip_base_path", "constants", "external_id"}
     assert route.switches["constants"] == {"partner_id": "00012345", "country": "NO", "cutoff": "12:30"}
     assert route.switches["external_id"]["prefix"] == "77"
@@ -273,7 +293,26 @@ def test_mistakes_at_the_top(line: str, finding: str) -> None:
     [
         ("timeout: {total: 1s}", "7:5: routes.doku.timeout: unknown key (did you mean timeouts?)"),
         ("mode: shadow", "7:5: routes.doku.mode: not in this version of Paraf: take it out"),
-        ("tls: {sni: x}", "7:11: routes.doku.tls.sni: not in this version of Paraf: take it out"),
+        ("tls: {sni: 'x:1'}", ("7:16: routes.doku.tls.sni: must be a host name alone, such as api.example.com: "
+                              "no scheme, port, path or *")),
+        ("tls: {min_version: 1.1}", "7:24: routes.doku.tls.min_version: unknown value (did you mean 1.3?)"),
+        ("tls: {client_cert: c.pem}", "7:10: routes.doku.tls: client_cert and client_key go together"),
+        ("tls: {client_key: {env: K}}", "7:10: routes.doku.tls: client_cert and client_key go together"),
+        ("tls: {cert: c.pem}", ("7:11: routes.doku.tls.cert: unknown key (known: ca, client_cert, client_key, "
+                               "min_version, sni)")),
+        ("egress_proxy: proxy:3128", "7:19: routes.doku.egress_proxy: must be a URL such as https://api.example.com"),
+        ("egress_proxy: http://me:secret@proxy:3128", ("7:19: routes.doku.egress_proxy: must not hold a user or "
+                                                       "password: credentials have their own place")),
+        ("egress_proxy: http://proxy:3128/x", ("7:19: routes.doku.egress_proxy: must be http://HOST:PORT or "
+                                               "https://HOST:PORT, without a path")),
+        ("egress_proxy: {url: 'http://p:1', password: {env: P}}",
+         "7:19: routes.doku.egress_proxy: username and password go together"),
+        ("egress_proxy: {url: 'http://p:1', ca: c.pem}",
+         "7:19: routes.doku.egress_proxy: ca is for https:// alone: nothing else checks a certificate"),
+        ("egress_proxy: {username: x}", "7:19: routes.doku.egress_proxy: url is missing: where it is"),
+        ("pool: {size: -1}", "7:18: routes.doku.pool.size: must be a whole number from 0 to 100000"),
+        ("pool: 5", "7:11: routes.doku.pool: must be a mapping (known: age, idle, size)"),
+        ("allow_private: 'true'", "7:20: routes.doku.allow_private: must be true or false, without quotes"),
         ("canonical: minfy", "7:16: routes.doku.canonical: unknown value (did you mean minify?)"),
         ("prefix: /doku/", ("7:13: routes.doku.prefix: must be a path such as /doku: letters, digits and - . _ ~, "
                            "no slash at its end")),
@@ -387,7 +426,8 @@ def test_the_example_parses_and_shows_the_defaults() -> None:
     ]  # fmt: skip
     for name in ("listen", "admin", "log", "allowed_hosts", "drain", "strict_permissions", "profiles"):
         assert getattr(settings, name) == getattr(minimal, name), name
-    for name in ("prefix", "hosts", "allow", "limits", "timeouts", "circuit", "switches", "allow_small_keys", "tls_ca"):
+    for name in ("prefix", "hosts", "allow", "limits", "timeouts", "circuit", "switches", "allow_small_keys", "tls",
+                 "egress_proxy", "pool", "allow_private", "token_standin"):  # fmt: skip
         assert getattr(settings.routes[0], name) == getattr(minimal.routes[0], name), name
 
 
@@ -441,7 +481,7 @@ def test_the_schema_is_json_and_closed_everywhere() -> None:
 
 def test_later_keys_are_no_part_of_the_schema() -> None:
     names = {path.rpartition(".")[2] for path in setting_paths()}
-    assert names.isdisjoint({"trace", "mode", "pool", "sni"})
+    assert names.isdisjoint({"trace", "mode"})
 
 
 def test_setting_paths_are_dotted() -> None:

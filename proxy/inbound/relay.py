@@ -6,7 +6,7 @@ from typing import Final
 from aiohttp import HttpVersion11
 
 from proxy.errors import ProxyError
-from proxy.headers import answer_headers, value_of
+from proxy.headers import answer_headers
 from proxy.inbound.call import Call
 from proxy.inbound.problem import reason
 from proxy.model import Headers, UpstreamResponse
@@ -23,11 +23,12 @@ async def relay(call: Call, answer: UpstreamResponse, marks: Headers) -> None:
     Raises CallerLeft, or ProxyError when the body breaks off; the answer is freed in every case.
     """
     try:
-        status, headers = answer.status, answer_headers(answer.headers)
+        status = answer.status
+        headers, announced = answer_headers(answer.headers)
         if call.message.method == "HEAD" or status in _BODILESS:
             await _bodiless(call, answer, headers + marks)
             return
-        length, whole = _length(headers), answer.whole()
+        length, whole = None if announced is None else int(announced), answer.whole()
         chunked = length is None and call.message.version == HttpVersion11
         keeps = (chunked or length is not None) and call.may_keep
         data = head(status, answer.reason, headers + _CHUNKED + marks if chunked else headers + marks, keeps=keeps)
@@ -87,8 +88,3 @@ def head(status: int, phrase: str, headers: Iterable[tuple[str, str]], *, keeps:
         lines.append("Connection: close")
     lines.append("\r\n")
     return "\r\n".join(lines).encode("utf-8", "surrogateescape")
-
-
-def _length(headers: Headers) -> int | None:
-    value = value_of(headers, "content-length")
-    return None if value is None else int(value)

@@ -3,15 +3,16 @@
 import asyncio
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, Self, TypeVar, cast
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from aiohappyeyeballs import AddrInfoType, start_connection
 
 from proxy.errors import ProxyError
+from proxy.outbound.egress import Egress, taken_over, tunnel
 from proxy.outbound.reach import Address, is_written_out, kind_of, leads_back
 
 Protocol = TypeVar("Protocol", bound=asyncio.BaseProtocol)
@@ -30,6 +31,10 @@ _FAULTS: Final[tuple[tuple[type[Exception], str, str], ...]] = (
     (OSError, "upstream_unreachable", "no connection to the provider"),
 )
 """First match wins."""
+_EGRESS_FAULTS: Final = {
+    "upstream_unreachable": "no connection to the egress proxy, or the one through it was lost",
+    "upstream_timeout": "no connection through the egress proxy in time",
+}
 _LOOP: Final = "the upstream's address is where Paraf itself listens: a call would go round in circles"
 _INSIDE: Final = (
     "the upstream's name leads to {} address, not to one of the public Internet: "
@@ -38,17 +43,22 @@ _INSIDE: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
-    """Where connections may go. `listening`: our own sockets."""
+class Road:
+    """How connections get to a provider, and where they may not. `listening`: our own sockets.
+
+    `names`: by host of a URL, the name that is asked for in TLS, and expected in the certificate, instead.
+    """
 
     allow_private: bool = True
     listening: Collection[Address] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
+    egress: Egress | None = None
 
     def admitted(self, host: str, addresses: list[AddrInfoType]) -> list[AddrInfoType]:
         """Those of a name's addresses that may be called. Raises ProxyError if none may, or one is our own."""
         if any(leads_back(_place(each), self.listening) for each in addresses):
             raise ProxyError("loop", _LOOP)
-        if self.allow_private or is_written_out(host):
+        if self.allow_private or self.egress or is_written_out(host):
             return addresses
         public = [each for each in addresses if kind_of(_place(each)[0]) is None]
         if addresses and not public:
@@ -63,9 +73,9 @@ def _place(info: AddrInfoType) -> Address:
 class Dial:
     """Build it inside the running loop."""
 
-    def __init__(self, tls: ssl.SSLContext, bounds: Bounds | None = None) -> None:
+    def __init__(self, tls: ssl.SSLContext, road: Road | None = None) -> None:
         self._tls = tls
-        self._bounds = bounds or Bounds()
+        self._road = road or Road()
         self._loop = asyncio.get_running_loop()
         self._known: dict[Address, tuple[float, asyncio.Task[list[AddrInfoType]]]] = {}
 
@@ -74,22 +84,28 @@ class Dial:
         resolved once, and every address is checked. Raises ProxyError, `sent: no`.
         """
         try:
-            return await self._opened(origin, protocol, self._loop.time() + seconds)
+            return await self._opened(urlsplit(origin), protocol, self._loop.time() + seconds)
         except (OSError, UnicodeError) as fault:
             code, words = next((code, words) for kind, code, words in _FAULTS if isinstance(fault, kind))
+            if self._road.egress and code != "upstream_tls":
+                words = _EGRESS_FAULTS[code]
             raise ProxyError(code, words) from None
 
-    async def _opened(self, origin: str, protocol: Callable[[], Protocol], deadline: float) -> Protocol:
-        url = urlsplit(origin)
-        host, tls = url.hostname or "", url.scheme == "https"
-        port = url.port or (443 if tls else 80)
-        async with asyncio.timeout_at(deadline):
-            addresses = self._bounds.admitted(host, await self._addresses(host, port))
-        security: dict[str, Any] = {"ssl": self._tls, "server_hostname": host.rstrip(".")} if tls else {}
+    async def _opened(self, url: SplitResult, protocol: Callable[[], Protocol], deadline: float) -> Protocol:
+        host = url.hostname or ""
+        port = url.port or (443 if url.scheme == "https" else 80)
+        tls = self._tls if url.scheme == "https" else None
+        name = self._road.names.get(host, host.rstrip("."))
+        made: Callable[..., Awaitable[Protocol]] = self._made
+        place = host, port
+        if egress := self._road.egress:
+            made, place = partial(self._through, egress, _authority(host, port)), (egress.host, egress.port)
         try:
-            return await self._first(addresses, partial(self._made, protocol, security), deadline)
+            async with asyncio.timeout_at(deadline):
+                addresses = self._road.admitted(place[0], await self._addresses(*place))
+            return await self._first(addresses, partial(made, protocol, tls, name), deadline)
         except OSError:
-            self._known.pop((host, port), None)
+            self._known.pop(place, None)
             raise
 
     async def _first(
@@ -110,9 +126,26 @@ class Dial:
                 if not addresses:
                     raise
 
-    async def _made(self, protocol: Callable[[], Protocol], security: dict[str, Any], sock: socket.socket) -> Protocol:
+    async def _made(
+        self, protocol: Callable[[], Protocol], tls: ssl.SSLContext | None, name: str, sock: socket.socket
+    ) -> Protocol:
         """The loop closes the socket if this fails."""
+        security: dict[str, Any] = {"ssl": tls, "server_hostname": name} if tls else {}
         _, made = await self._loop.create_connection(protocol, sock=sock, **security)
+        return made
+
+    async def _through(  # noqa: PLR0917  a connection in its parts
+        self,
+        egress: Egress,
+        authority: str,
+        protocol: Callable[[], Protocol],
+        tls: ssl.SSLContext | None,
+        name: str,
+        sock: socket.socket,
+    ) -> Protocol:
+        transport = await tunnel(sock, egress, authority)
+        made = protocol()
+        await taken_over(transport, made, tls, name)
         return made
 
     def remember(self, transport: asyncio.BaseTransport) -> None:
@@ -137,6 +170,10 @@ class Dial:
     async def _resolved(self, host: str, port: int) -> list[AddrInfoType]:
         found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         return list({info[4][0]: cast("AddrInfoType", info) for info in found}.values())
+
+
+def _authority(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 async def _raced(addresses: list[AddrInfoType]) -> socket.socket:

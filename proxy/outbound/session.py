@@ -15,7 +15,7 @@ from yarl import URL
 
 from proxy.errors import ProxyError, StartError
 from proxy.model import Attempt, Headers, SignedRequest
-from proxy.outbound.dial import Bounds, Dial, verified_tls
+from proxy.outbound.dial import Dial, Road, verified_tls
 from proxy.outbound.message import Message, written
 from proxy.outbound.pool import CleanPool, Wire
 from proxy.outbound.transport import Patience
@@ -56,15 +56,13 @@ class SessionTransport:
         self,
         *,
         tls: ssl.SSLContext | None = None,
-        bounds: Bounds | None = None,
+        road: Road | None = None,
         connections: int = 1024,
         keep: float = 15.0,
     ) -> None:
         require_compiled_aiohttp()
         self._session = aiohttp.ClientSession(
-            connector=CleanPool(
-                dial=Dial(tls or verified_tls(), bounds), limit=connections, limit_per_host=0, keep=keep
-            ),
+            connector=CleanPool(dial=Dial(tls or verified_tls(), road), limit=connections, limit_per_host=0, keep=keep),
             request_class=_ExactRequest,
             response_class=_TimedResponse,
             cookie_jar=aiohttp.DummyCookieJar(),

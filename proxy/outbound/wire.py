@@ -1,6 +1,7 @@
 """The transport of signed calls: keep-alive connections of our own. ClientSession's objects cost half a request."""
 
 import asyncio
+import math
 import ssl
 from collections import deque
 from typing import cast
@@ -8,7 +9,7 @@ from typing import cast
 from proxy.errors import ProxyError
 from proxy.model import Attempt, SignedRequest
 from proxy.outbound.answer import Answer
-from proxy.outbound.dial import Bounds, Dial, verified_tls
+from proxy.outbound.dial import Dial, Road, verified_tls
 from proxy.outbound.line import READ, Line
 from proxy.outbound.message import written
 from proxy.outbound.transport import Patience
@@ -20,24 +21,26 @@ class WireTransport:
 
     `connections`: most that are in use at once; 0 is no limit. `keep`: the most seconds that an idle one is kept; 0 is
     never. A provider that keeps them shorter is learned from: see `proxy.outbound.trust`. `age`: seconds after which
-    one is not used again, so that a provider that moved is followed.
+    one is not used again, so that a provider that moved is followed. `most_idle`: for each origin, how many are kept.
     """
 
     def __init__(
         self,
         *,
         tls: ssl.SSLContext | None = None,
-        bounds: Bounds | None = None,
+        road: Road | None = None,
         connections: int = 1024,
         keep: float = 15.0,
         age: float = 300.0,
+        most_idle: float = math.inf,
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._dial = Dial(tls or verified_tls(), bounds)
+        self._dial = Dial(tls or verified_tls(), road)
         self._buffer = memoryview(bytearray(READ))
         self._places = _Places(connections or 2**31)
         self._keep = keep
         self._age = age
+        self._most_idle = most_idle
         self._lines: set[Line] = set()
         self._idle: dict[str, list[Line]] = {}
         self._trusts: dict[str, Trust] = {}
@@ -73,8 +76,12 @@ class WireTransport:
             self._dial.remember(line.transport)
         keep = min(line.keep, self._keep)
         if reusable and keep and not self._closed:
+            idle = self._idle.setdefault(line.origin, [])
+            if len(idle) >= self._most_idle:
+                line.end()
+                return
             line.rest(keep)
-            self._idle.setdefault(line.origin, []).append(line)
+            idle.append(line)
         elif reusable:
             line.end()
 

@@ -4,10 +4,13 @@ import base64
 import hashlib
 import hmac
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final, Self
 
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from proxy.model import STARS, ParsedKey
 
@@ -59,3 +62,13 @@ ENCODINGS: Final[dict[str, Callable[[bytes], bytes]]] = {
     "hex": lambda value: value.hex().encode(),
     "HEX": lambda value: value.hex().upper().encode(),
 }
+
+HASHES: Final = {each.name: each for each in (hashes.SHA256(), hashes.SHA384(), hashes.SHA512(), hashes.SHA1())}  # noqa: S303  named when others used it
+
+
+def recovered(key: RSAPublicKey, signature: bytes) -> tuple[str, bytes] | None:
+    """The hash that an RSASSA-PKCS1-v1_5 signature holds, and its name: if this is the key it was made with."""
+    for name, hashed in HASHES.items():
+        with suppress(InvalidSignature):
+            return name, key.recover_data_from_signature(signature, padding.PKCS1v15(), hashed)
+    return None

@@ -17,7 +17,7 @@ from proxy.remembered import Remembered
 from proxy.routes import below_base, rule_matches
 from proxy.signing.binding import Binding, ExternalId, Lazy, Rows, Values, schemes_of, timestamp
 from proxy.signing.canonical import NotJson, minify, sort_keys
-from proxy.signing.draft import Asked, Demand, Draft, asked, demands, headers_due, json_body, rendered
+from proxy.signing.draft import Asked, Demand, Draft, Quick, asked, at_once, demands, headers_due, json_body, rendered
 from proxy.signing.profile import Profile, Scheme, Signature
 from proxy.signing.template import Template
 
@@ -55,8 +55,8 @@ Lacking = tuple[Rows, int | None]
 @dataclass(frozen=True, slots=True)
 class BoundScheme:
     token: bool
-    is_quick: bool
-    """No private key is needed."""
+    quick: tuple[Quick, ...] = field(repr=False)
+    """Its signatures, if no private key is needed."""
     strip: Strip
     lacking: Remembered[tuple[str, ...], Lacking] = field(repr=False)
     signatures: Asked = field(repr=False)
@@ -79,16 +79,7 @@ class Signer:
         self._reject = switches["invalid_json"] == "reject"
         self._send_canonical = switches["forward"] == "canonical"
         self._method = str.upper if switches["method_case"] == "upper" else str.lower
-        origin = base.origin.encode()
-        lazy: dict[str, Lazy] = {
-            "timestamp": timestamp(switches["timestamp"], profile.zone),
-            "authorization": lambda values: b"Bearer " + values["token"],
-            "path": lambda values: values["target"].partition(b"?")[0],
-            "query": lambda values: values["target"].partition(b"?")[2],
-            "endpoint": _endpoint(switches, profile, base),
-            "url": lambda values: origin + values["target"],
-        }
-        self._lazy = lazy | dict(binding.lazy)
+        self._lazy = request_values(binding, base)
         schemes = {name: self._bound(scheme) for name, scheme in schemes_of(profile, switches).items()}
         self._default = schemes[switches["signature"]]
         self._rules = tuple((rule.call, schemes[rule.scheme]) for rule in profile.rules)
@@ -113,17 +104,26 @@ class Signer:
 
     def draft(self, call: Call, token: Token | None, now_ms: int, external_id: str | None) -> Draft:
         """One clock reading for header and string. `external_id`: the call's own, or one made by Paraf."""
+        headers, values = self._open(call, token, now_ms, external_id)
+        request = SignedRequest(call.method, self._origin + call.target, headers, call.body)
+        return Draft(request, demands(call.scheme.signatures, values), call.scheme.headers_due)
+
+    def signed(self, call: Call, token: Token | None, now_ms: int, external_id: str | None) -> SignedRequest:
+        """A draft and its seal in one, for a scheme that `is_quick`."""
+        headers, values = self._open(call, token, now_ms, external_id)
+        made = tuple([(name, sign(values)) for name, sign in call.scheme.quick])
+        return SignedRequest(call.method, self._origin + call.target, headers + made, call.body)
+
+    def _open(self, call: Call, token: Token | None, now_ms: int, external_id: str | None) -> tuple[Headers, Values]:
         values = self._values(call.method, call.target, call.raw_body, call.canonical_body, token)
         values["now"] = b"%d" % now_ms
         values["external_id"] = external_id.encode() if external_id else b""
-        scheme = call.scheme
         headers = call.headers + rendered(call.made, values)
-        if self.external_id and call.external_id is None and external_id is not None:
+        if external_id is not None and call.external_id is None and self.external_id:
             headers += ((self.external_id.header, external_id),)
-        if scheme.header_names:
-            values.update(_header_values(scheme.header_names, headers))
-        request = SignedRequest(call.method, self._origin + call.target, headers, call.body)
-        return Draft(request, demands(scheme.signatures, values), scheme.headers_due)
+        if call.scheme.header_names:
+            values.update(_header_values(call.scheme.header_names, headers))
+        return headers, values
 
     def comparison(self, call: Call, token: Token, now_ms: int) -> SignedRequest:
         """The question to the provider's own signer for tests, about a call without body. It carries no signature."""
@@ -172,7 +172,7 @@ class Signer:
         signatures = tuple(binding.signature(signature) for signature in scheme.signatures)
         read = _read_headers(signatures)
         lacking = _lacking(binding.headers(scheme.set), binding.headers(scheme.default), self._id_header)
-        quick = not any(isinstance(signature.key, str) for signature in signatures)
+        quick = at_once(signatures)
         strip, due = self._strip(scheme, read), headers_due(signatures)
         return BoundScheme(scheme.token, quick, strip, Remembered(lacking), asked(signatures), due, read)
 
@@ -185,6 +185,20 @@ class Signer:
         owned |= {signature.header for each in every for signature in each.signatures}
         single = {*scheme.default, *read, *([self.external_id.header] if self.external_id else ())}
         return Strip.of(owned={*owned, *scheme.drop}, single=single)
+
+
+def request_values(binding: Binding, base: BaseUrl) -> dict[str, Lazy]:
+    """What a template can ask for beside what is given: computed from the rest of a request's values."""
+    switches, profile, origin = binding.switches, binding.profile, base.origin.encode()
+    lazy: dict[str, Lazy] = {
+        "timestamp": timestamp(switches["timestamp"], profile.zone),
+        "authorization": lambda values: b"Bearer " + values["token"],
+        "path": lambda values: values["target"].partition(b"?")[0],
+        "query": lambda values: values["target"].partition(b"?")[2],
+        "endpoint": _endpoint(switches, profile, base),
+        "url": lambda values: origin + values["target"],
+    }
+    return lazy | dict(binding.lazy)
 
 
 def _lacking(always: Rows, default: Rows, id_header: str) -> Callable[[tuple[str, ...]], Lacking]:

@@ -12,7 +12,7 @@ from sending import SYSTEM, opened
 
 from proxy.errors import ProxyError
 from proxy.outbound import dial
-from proxy.outbound.dial import Bounds
+from proxy.outbound.dial import Road
 from proxy.outbound.transport import Patience
 
 
@@ -110,7 +110,7 @@ async def test_a_name_that_takes_too_long_is_a_timeout(named, sender):
 @pytest.fixture(params=["session", "wire"])
 def bounded(request):
     """A transport that goes to public addresses only."""
-    return functools.partial(opened, request.param, tls=SYSTEM, bounds=Bounds(allow_private=False))
+    return functools.partial(opened, request.param, tls=SYSTEM, road=Road(allow_private=False))
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "10.0.0.1", "169.254.169.254", "::ffff:127.0.0.1", "fd00:ec2::254"])
@@ -156,8 +156,8 @@ async def test_our_own_listeners_are_not_called(named, kind, allow_private):
     named(api_example=["127.0.0.1"])
     async with RawPeer(lambda request: ok()) as peer:
         for listens in ("127.0.0.1", "0.0.0.0"):
-            bounds = Bounds(allow_private, [(listens, peer.port)])
-            async with opened(kind, tls=SYSTEM, bounds=bounds) as sender:
+            road = Road(allow_private, [(listens, peer.port)])
+            async with opened(kind, tls=SYSTEM, road=road) as sender:
                 for host in ("api.example", "127.0.0.1"):
                     with pytest.raises(ProxyError) as raised:
                         await sender.send("GET", f"http://{host}:{peer.port}/")
