@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Any, Final, TextIO
 
 from proxy import __version__
-from proxy.addresses import TcpListen
 from proxy.answers import Answerer, TokenAnswers
 from proxy.clock import SystemClock
 from proxy.fetch import TokenFetch, sparing
@@ -25,9 +24,7 @@ from proxy.generation import Generation, Lane
 from proxy.hardening import no_dumps
 from proxy.ids import RequestIds
 from proxy.inbound.admin import AdminServer, State
-from proxy.inbound.control import ControlServer, Doors
 from proxy.inbound.listeners import Listeners, bound
-from proxy.inbound.operations import ENDPOINTS
 from proxy.inbound.server import InboundServer
 from proxy.inbound.standin import with_standins
 from proxy.inbound.tunnels import Tunnels
@@ -41,10 +38,11 @@ from proxy.outbound.transport import Transport
 from proxy.outbound.wire import WireTransport
 from proxy.pipeline import Pipeline
 from proxy.settings import Settings
+from proxy.standing import Standing, Succession, connections, succeeding
 from proxy.storeforms import StoreKind
 from proxy.stores.opening import opened
 from proxy.telemetry.labels import CircuitState
-from proxy.telemetry.logs import RequestLog, configure, silence_aiohttp
+from proxy.telemetry.logs import RequestLog, configure, set_level, silence_aiohttp
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.news import RequestNews, StoreNews, TokenNews
 from proxy.telemetry.story import Story
@@ -150,9 +148,6 @@ class App:
         self.state: State = "starting"
         self.addresses: list[str] = []
         self.admin_address: str | None = None
-        self.control_address: str | None = None
-        self.quit: Callable[[], None] = lambda: None
-        """What `POST /-/quit` does: set by whoever runs it."""
         self.answers: dict[str, Answerer] = {}
         """What it can be asked of itself while it runs, by word."""
 
@@ -164,28 +159,57 @@ class App:
         silence_aiohttp(self.logger)
         async with AsyncExitStack() as stack:
             stack.callback(self.lines.close)
-            listeners = self._listeners or stack.enter_context(bound(self._settings, {}))
-            own = [address for listener in listeners.callers for address in listening(listener.sock)]
-            outside = await stack.enter_async_context(Outside.of(self._generation, self._clock, own))
-            tokens = await self._tokens(stack, outside)
-            self.answers |= TokenAnswers(lambda: self._generation.accounts, tokens, self._clock).by_word()
+            self.listeners = listeners = self._listeners or stack.enter_context(bound(self._settings, {}))
+            self._own = [address for listener in listeners.callers for address in listening(listener.sock)]
+            self._system = verified_tls()  # once: the roots take 60 ms to read (measured)
+            self._succession = Succession()
+            stack.push_async_callback(self._succession.close)
+            tokens = self._tokens = await self._open_tokens(stack)
+            self._succession.follow(self._standing(None))
+            self.answers |= TokenAnswers(lambda: self.generation.accounts, tokens, self._clock).by_word()
             await self._start_admin(listeners, stack)
-            await self._start_control(listeners, stack)
-            self._start_inbound(listeners, stack, self._pipeline(outside, tokens))
+            self._start_inbound(listeners, stack)
             self.metrics.loaded()
             self.state = "ready"
             yield self
             self.state = "stopping"
 
-    async def _tokens(self, stack: AsyncExitStack, outside: Outside) -> Tokens:
+    @property
+    def generation(self) -> Generation:
+        """What new requests are served by."""
+        return self._generation
+
+    def swap(self, settings: Settings, generation: Generation) -> None:
+        """From here on every new request is served by this generation; what is under way ends with its own.
+
+        Nothing is changed if it cannot be done.
+        """
+        before = self._generation
+        self._generation = succeeding(generation, before)
+        try:
+            standing = self._standing(self._succession.newest)
+        except BaseException:
+            self._generation = before
+            raise
+        self._settings = settings
+        set_level(self.logger, settings.log.level)
+        self.lines.follow()
+        self._tokens.adopt(generation.accounts)
+        self.metrics.follow(metrics_of(generation, self._settings.store.kind, self._clock))
+        for name, lane in self._generation.lanes.items():
+            self.metrics.circuit(name, lane.breaker.state)
+        self._succession.follow(standing)
+        self.metrics.loaded()
+
+    async def _open_tokens(self, stack: AsyncExitStack) -> Tokens:
         """Closed before its store, and that before the connections to providers."""
-        generation, news = self._generation, StoreNews(self._settings.store.kind, self.metrics, self.logger)
+        news, login = StoreNews(self._settings.store.kind, self.metrics, self.logger), self._generation.store.login
         store = await stack.enter_async_context(
-            opened(self._settings.store, generation.store.login, generation.store_secrets, self._clock, news)
+            opened(self._settings.store, login, self._succession.store_secrets, self._clock, news)
         )
         tokens = Tokens(
             store,
-            sparing(outside.fetch) if self._spares else outside.fetch,
+            sparing(self._succession.fetch) if self._spares else self._succession.fetch,
             self._clock,
             owner=f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}",
             jitter=random.random,
@@ -194,15 +218,25 @@ class App:
         stack.push_async_callback(tokens.close)
         return tokens
 
-    def _pipeline(self, outside: Outside, tokens: Tokens) -> Pipeline:
-        lanes, table = self._generation.lanes, self._generation.table
+    def _standing(self, before: Standing | None) -> Standing:
+        """The generation, with all that serves its requests."""
+        generation, lanes, table = self._generation, self._generation.lanes, self._generation.table
+        transports, sessions = connections(
+            generation,
+            before,
+            lambda lane: transport_for(lane, self._system, self._own),
+            lambda lane: _token_transport(lane, self._system, self._own),
+        )
 
         def lane_of(request: InboundRequest) -> tuple[Lane, str]:
             found = match(table, request)
             return lanes[found.route.name], found.target
 
-        watch = RequestNews(self.metrics, self.logger, _windows(self._generation))
-        return Pipeline(lane_of, outside.transports, tokens, self._clock, watch, self._circuit)
+        watch = RequestNews(self.metrics, self.logger, _windows(generation))
+        pipeline = Pipeline(lane_of, transports, self._tokens, self._clock, watch, self._circuit)
+        way = with_standins(lanes, self._settings.allowed_hosts, pipeline.handle, self._clock, self.metrics)
+        fetch = TokenFetch(lambda: generation, sessions, self._clock)
+        return Standing(generation, way, fetch, transports, sessions)
 
     async def _start_admin(self, listeners: Listeners, stack: AsyncExitStack) -> None:
         if not listeners.admin:
@@ -212,24 +246,15 @@ class App:
         stack.push_async_callback(admin.stop)
         self.admin_address = listeners.admin[0].address
 
-    async def _start_control(self, listeners: Listeners, stack: AsyncExitStack) -> None:
-        if not listeners.control:
-            return
-        doors = doors_of(self._settings, lambda: self._generation)
-        control = ControlServer(ENDPOINTS, ThisProcess(self), doors)
-        await control.start(*(listener.sock for listener in listeners.control))
-        stack.push_async_callback(control.stop)
-        self.control_address = listeners.control[0].address
-
     async def _page(self) -> tuple[bytes, str]:
         return self.metrics.render()
 
-    def _start_inbound(self, listeners: Listeners, stack: AsyncExitStack, pipeline: Pipeline) -> None:
-        ids, lanes = RequestIds(), self._generation.lanes
+    def _start_inbound(self, listeners: Listeners, stack: AsyncExitStack) -> None:
+        ids, succession = RequestIds(), self._succession
         server = InboundServer(
-            way=with_standins(lanes, self._settings.allowed_hosts, pipeline.handle, self._clock, self.metrics),
+            way=succession.way,
             tell=self._tell,
-            new_story=lambda method: Story(ids.request_id(), method, self._clock.monotonic(), self._generation.number),
+            new_story=lambda method: Story(ids.request_id(), method, self._clock.monotonic(), succession.begun()),
             clock=self._clock,
             complain=lambda words: self.logger.error("fault", words=words),
             seat=self._seat,
@@ -250,6 +275,7 @@ class App:
             self.metrics.left(story.route)
         self.metrics.told(story)
         self.lines.told(story)
+        self._succession.ended(story.generation)
 
     def _circuit(self, route: str, state: CircuitState) -> None:
         self.metrics.circuit(route, state)
@@ -263,25 +289,6 @@ class App:
             await server.drain(drain.timeout)
         finally:
             await server.close()  # also when a second signal does not wait: what is cut off is told why
-
-
-class ThisProcess:
-    """The `Controlled` of a process that serves alone."""
-
-    def __init__(self, app: App) -> None:
-        self._app = app
-
-    def quit(self) -> None:
-        self._app.quit()
-
-    async def ask(self, word: str, value: Any = None, *, one: bool = False) -> list[Any]:  # noqa: ARG002 - there is one
-        return [await self._app.answers[word](value)]
-
-
-def doors_of(settings: Settings, generation: Callable[[], Generation]) -> Doors:
-    """A loopback port answers to this machine's names; another one to its own name too, for who shows the token."""
-    own = {settings.control.host} if isinstance(settings.control, TcpListen) else set()
-    return Doors(frozenset((*settings.allowed_hosts, *own)), lambda: generation().control_token)
 
 
 def prepare_process() -> None:
@@ -358,15 +365,3 @@ def event_loop() -> Callable[[], asyncio.AbstractEventLoop]:
     except ImportError:
         return asyncio.new_event_loop
     return new_event_loop
-
-
-async def run(app: App) -> int:
-    """Serve until a signal comes. Exit code 0 after SIGTERM, 130 after Ctrl-C."""
-    async with until_signalled() as stop, app.running():
-        app.quit = stop.ask
-        settle_process()
-        control = {"control": app.control_address} if app.control_address else {}
-        app.logger.info("ready", listen=app.addresses, admin=app.admin_address or "off", **control, version=__version__)
-        await stop.wait()
-        app.logger.info("stopping")
-    return stop.exit_code

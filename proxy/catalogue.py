@@ -1,6 +1,8 @@
 """The profiles at hand: those that come with Paraf, and those of the operator's own folders, which win."""
 
+import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
@@ -9,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from proxy.errors import ConfigError, Finding
+from proxy.files import Files
 from proxy.shape import Anything, did_you_mean
 from proxy.signing.profile import Profile
 from proxy.signing.vocabulary import read_profile
@@ -24,6 +27,7 @@ class _File:
 
     place: Traversable
     label: str
+    files: Files
 
     @property
     def name(self) -> str:
@@ -31,26 +35,27 @@ class _File:
 
     def text(self) -> str:
         """Raises ConfigError."""
-        try:
+        if not isinstance(self.place, Path):  # in a zip file
             return self.place.read_text(encoding="utf-8")
-        except OSError as error:
-            words = f"cannot be read: {error.strerror or 'unknown'}"
-        except UnicodeDecodeError:
-            words = "is not UTF-8 text"
-        raise ConfigError([Finding(self.label, 1, 1, "(file)", words)])
+        return text_of(self.place, self.label, self.files)
 
 
 class Catalogue:
     """`folders` must be there."""
 
-    def __init__(self, folders: Iterable[Path] = ()) -> None:
+    def __init__(self, folders: Iterable[Path] = (), files: Files | None = None) -> None:
         self._folders = tuple(folders)
+        self._disk = files or Files()
         self._read: dict[str, Profile] = {}
 
     @cached_property
     def _files(self) -> Mapping[str, _File]:
-        packaged = [_File(place, place.name) for place in _packaged().iterdir()]
-        own = [_File(place, str(place)) for folder in self._folders for place in sorted(folder.iterdir())]
+        packaged = [_File(place, place.name, Files()) for place in _packaged().iterdir()]
+        own = [
+            _File(folder / name, str(folder / name), self._disk)
+            for folder in self._folders
+            for name in self._disk.folder(folder).names
+        ]
         return {file.name: file for file in (*packaged, *own) if file.place.name.endswith(SUFFIX)}
 
     @property
@@ -83,6 +88,20 @@ class Catalogue:
             raise ConfigError([source.finding(("extends",), f"no such profile{did_you_mean(parent.text, others)}")])
         base = self._laid_out(parent.text, (*below, name)).root
         return Source(source.file, overlay(base, source.root)) if isinstance(base, Node) else source
+
+
+def text_of(path: Path, label: str, files: Files, *, pipe: bool = False) -> str:
+    """`label`: how findings name it. Raises ConfigError."""
+    look = files.file(path, pipe=pipe)
+    if look.error:
+        words = f"cannot be read: {os.strerror(look.error)}"
+    elif not look.is_ordinary and not look.content:
+        words = "cannot be read: it is no ordinary file, and nobody writes into it"
+    else:
+        with suppress(UnicodeDecodeError):
+            return look.content.decode()
+        words = "is not UTF-8 text"
+    raise ConfigError([Finding(label, 1, 1, "(file)", words)])
 
 
 def _packaged() -> Traversable:

@@ -127,6 +127,11 @@ class Finding:
     def words(self) -> str:
         return f"warning: {self.message}" if self.severity == "warning" else self.message
 
+    @property
+    def members(self) -> dict[str, str | int]:
+        """For machines: `check --format json` is a list of these."""
+        return {"file": self.file, "line": self.line, "column": self.column, "path": self.path, "message": self.words}
+
     def __str__(self) -> str:
         return f"{self.file}:{self.line}:{self.column}: {self.path}: {self.words}"
 

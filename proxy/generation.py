@@ -4,7 +4,6 @@ A reload builds the next one beside it and swaps; nothing in it changes after it
 route is reported at once.
 """
 
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from proxy.callers import Callers, caller_token
 from proxy.catalogue import Catalogue
 from proxy.deadline import Deadline
 from proxy.errors import ConfigError, Finding
+from proxy.files import Files
 from proxy.gate import Gate
 from proxy.ids import external_ids
 from proxy.keyring import Keyring, spki_fingerprint
@@ -113,23 +113,26 @@ class Generation:
         return tuple({lane.account.identity: lane.account for lane in self.lanes.values() if lane.exchange}.values())
 
 
-def build(settings: Settings, *, environ: Mapping[str, str], folder: FilePath) -> Generation:
+def build(
+    settings: Settings, *, environ: Mapping[str, str], folder: FilePath, files: Files | None = None
+) -> Generation:
     """Raises ConfigError. `folder`: that of the configuration file, to which paths are relative."""
-    return _Builder(settings, environ, folder).build()
+    return _Builder(settings, environ, folder, files or Files()).build()
 
 
 def hosts_of(settings: Settings, folder: FilePath) -> dict[str, frozenset[str]]:
     """By route, those that select it. Needs no credentials. Raises ConfigError."""
-    return _Builder(settings, {}, folder).hosts()
+    return _Builder(settings, {}, folder, Files()).hosts()
 
 
 class _Builder:
-    def __init__(self, settings: Settings, environ: Mapping[str, str], folder: FilePath) -> None:
+    def __init__(self, settings: Settings, environ: Mapping[str, str], folder: FilePath, files: Files) -> None:
         self._settings = settings
-        self._keyring = Keyring(strict_permissions=settings.strict_permissions)
+        self._files = files
+        self._keyring = Keyring(strict_permissions=settings.strict_permissions, files=files)
         self._environ, self._folder = environ, folder
         self._findings: list[Finding] = []
-        self._catalogue = Catalogue(self._profile_folders())
+        self._catalogue = Catalogue(self._profile_folders(), files)
         self._first: dict[tuple[str, ...], tuple[Account, _Credentials]] = {}
         self._own_secrets: dict[tuple[str, ...], Secret] = {}
 
@@ -163,7 +166,7 @@ class _Builder:
             return None
         from proxy.interception import AuthorityReader  # noqa: PLC0415 -- it loads all of X.509
 
-        reader = AuthorityReader(self._settings, self._environ, self._folder)
+        reader = AuthorityReader(self._settings, self._environ, self._folder, files=self._files)
         authority = reader.read(routes)
         self._findings += reader.findings
         return authority
@@ -183,7 +186,7 @@ class _Builder:
 
     def _profile_folders(self) -> Iterator[FilePath]:
         for i, name in enumerate(self._settings.profiles):
-            if os.access(self._folder / name, os.R_OK | os.X_OK) and (self._folder / name).is_dir():
+            if not self._files.folder(self._folder / name).error:
                 yield self._folder / name
             else:
                 self._findings.append(

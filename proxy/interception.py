@@ -7,6 +7,7 @@ from typing import Final
 
 from proxy.authority import ROOT, Authority, utc_now
 from proxy.errors import Finding
+from proxy.files import Files
 from proxy.keyring import Keyring
 from proxy.references import FileReference
 from proxy.routes import Route
@@ -20,12 +21,19 @@ class AuthorityReader:
     """Reads `ca` and looks at every route that intercepts; what is wrong is in `findings`."""
 
     def __init__(
-        self, settings: Settings, environ: Mapping[str, str], folder: FilePath, now: datetime | None = None
+        self,
+        settings: Settings,
+        environ: Mapping[str, str],
+        folder: FilePath,
+        now: datetime | None = None,
+        *,
+        files: Files | None = None,
     ) -> None:
         self.findings: list[Finding] = []
         self._settings = settings
         self._environ, self._folder = environ, folder
         self._now = now or utc_now()
+        self._files = files
         self._making = f"`paraf ca init -c {settings.source.file}` makes one"
 
     def read(self, routes: Iterable[Route]) -> Authority | None:
@@ -45,7 +53,7 @@ class AuthorityReader:
     def _authority(self, form: CaForm) -> Authority | None:
         """The key is never readable by others, whatever `strict_permissions` says of the rest."""
         place = {"environ": self._environ, "base": self._folder}
-        strict = Keyring(strict_permissions=True)
+        strict = Keyring(strict_permissions=True, files=self._files)
         at = "cert"
         try:
             chain = strict.authorities(form.cert, **place)  # type: ignore[arg-type]

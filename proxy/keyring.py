@@ -4,7 +4,6 @@ Every refusal is a ValueError of our own words: never a part of a secret, never 
 """
 
 import errno
-import os
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
+from proxy.files import Files, Look
 from proxy.keyforms import PUBLISHED_KEYS, load_private_key, spki_fingerprint
 from proxy.model import Secret
 from proxy.references import EnvReference, FileReference, Inline, Reference
@@ -37,13 +37,14 @@ class Keyring:
     `strict_permissions`: a secret file that others can read is refused, not only remarked on.
     """
 
-    def __init__(self, *, strict_permissions: bool = False) -> None:
+    def __init__(self, *, strict_permissions: bool = False, files: Files | None = None) -> None:
+        self._files = files or Files()
         self._forbidden = stat.S_IWOTH | (stat.S_IROTH if strict_permissions else 0)
         self._keys: dict[tuple[Reference, Path, bool], RSAPrivateKey] = {}
 
     def read(self, reference: Reference, *, environ: Mapping[str, str], base: Path) -> Secret:
         """A text secret: one newline at a file's end is not part of it, everything else is."""
-        text = _text(reference, environ, base, self._forbidden)
+        text = self._text(reference, environ, base, self._forbidden)
         if isinstance(reference, FileReference) and text.endswith("\n"):
             text = text.removesuffix("\n").removesuffix("\r")
         if not text:
@@ -58,41 +59,45 @@ class Keyring:
         if known not in self._keys:
             below = _passphrase(reference)
             passphrase = self.read(below, environ=environ, base=base) if below else None
-            material = _fetched(reference, environ, base, self._forbidden)
+            material = self._fetched(reference, environ, base, self._forbidden)
             self._keys[known] = load_private_key(material, passphrase, allow_small=allow_small)
         return self._keys[known]
 
     def authorities(self, reference: Reference, *, environ: Mapping[str, str], base: Path) -> str:
         """PEM certificates to trust. They are no secret: others may read them, but not write."""
-        return _text(reference, environ, base, stat.S_IWOTH)
+        return self._text(reference, environ, base, stat.S_IWOTH)
 
     def remarks(self, reference: Reference, *, base: Path) -> list[str]:
         """What an operator should mend, though it works: secret files that others can read."""
         files = (each for each in (reference, _passphrase(reference)) if isinstance(each, FileReference))
-        return [remark for each in files for remark in _remarks(base / each.path)]
+        return [remark for each in files for remark in self._remarks(base / each.path)]
+
+    def _remarks(self, path: Path) -> Iterator[str]:
+        look = self._files.file(path)
+        if not look.error and look.mode & stat.S_IROTH:
+            yield f"{path} can be read by others (mode {stat.S_IMODE(look.mode):04o}): chmod o-rwx"
+
+    def _fetched(self, reference: Reference, environ: Mapping[str, str], base: Path, forbidden: int) -> bytes:
+        match reference:
+            case Inline(value):
+                return value.reveal().encode()
+            case EnvReference(name):
+                return _variable(name, environ)
+            case FileReference(path):
+                return _material(base / path, self._files.file(base / path), forbidden)
+
+    def _text(self, reference: Reference, environ: Mapping[str, str], base: Path, forbidden: int) -> str:
+        material = self._fetched(reference, environ, base, forbidden)
+        if material.startswith(b"\xef\xbb\xbf"):
+            raise ValueError(f"{_place(reference, base)} begins with a byte order mark: save it without")
+        try:
+            return material.decode()
+        except UnicodeDecodeError:
+            raise ValueError(f"{_place(reference, base)} is not text in UTF-8") from None
 
 
 def _passphrase(reference: Reference) -> Reference | None:
     return None if isinstance(reference, Inline) else reference.passphrase
-
-
-def _remarks(path: Path) -> Iterator[str]:
-    try:
-        mode = path.stat().st_mode
-    except OSError:
-        return
-    if mode & stat.S_IROTH:
-        yield f"{path} can be read by others (mode {stat.S_IMODE(mode):04o}): chmod o-rwx"
-
-
-def _fetched(reference: Reference, environ: Mapping[str, str], base: Path, forbidden: int) -> bytes:
-    match reference:
-        case Inline(value):
-            return value.reveal().encode()
-        case EnvReference(name):
-            return _variable(name, environ)
-        case FileReference(path):
-            return _file(base / path, forbidden)
 
 
 def _variable(name: str, environ: Mapping[str, str]) -> bytes:
@@ -102,18 +107,13 @@ def _variable(name: str, environ: Mapping[str, str]) -> bytes:
     return value.encode("utf-8", "surrogatepass")  # what is not UTF-8 is then refused by `_text`
 
 
-def _file(path: Path, forbidden: int) -> bytes:
-    try:
-        # A pipe without a writer would hold the start for ever.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            _refuse(path, os.fstat(descriptor).st_mode, forbidden)
-            material = file.read(_MOST_BYTES + 1)
-    except OSError as error:
-        raise ValueError(f"{path} {_TROUBLES.get(error.errno or 0, 'cannot be read')}") from None
-    if not 0 < len(material) <= _MOST_BYTES:
-        raise ValueError(f"{path} is {'over 1 MiB: no secret is that long' if material else 'empty'}")
-    return material
+def _material(path: Path, look: Look, forbidden: int) -> bytes:
+    if look.error:
+        raise ValueError(f"{path} {_TROUBLES.get(look.error, 'cannot be read')}")
+    _refuse(path, look.mode, forbidden)
+    if not 0 < len(look.content) <= _MOST_BYTES:
+        raise ValueError(f"{path} is {'over 1 MiB: no secret is that long' if look.content else 'empty'}")
+    return look.content
 
 
 def _refuse(path: Path, mode: int, forbidden: int) -> None:
@@ -132,13 +132,3 @@ def _place(reference: Reference, base: Path) -> str:
             return f"environment variable {name}"
         case FileReference(path):
             return str(base / path)
-
-
-def _text(reference: Reference, environ: Mapping[str, str], base: Path, forbidden: int) -> str:
-    material = _fetched(reference, environ, base, forbidden)
-    if material.startswith(b"\xef\xbb\xbf"):
-        raise ValueError(f"{_place(reference, base)} begins with a byte order mark: save it without")
-    try:
-        return material.decode()
-    except UnicodeDecodeError:
-        raise ValueError(f"{_place(reference, base)} is not text in UTF-8") from None

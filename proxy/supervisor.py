@@ -10,27 +10,31 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Coroutine, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, ExitStack, closing, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from socket import socket, socketpair
 from typing import Any, Final, TextIO
 
 from proxy import __version__
-from proxy.app import doors_of, metrics_of
+from proxy.alone import doors_of
+from proxy.app import metrics_of
 from proxy.clock import SystemClock
 from proxy.crew import Member
-from proxy.errors import StartError
-from proxy.generation import Generation
+from proxy.errors import ConfigError, StartError
 from proxy.inbound.admin import AdminServer, State
 from proxy.inbound.control import ControlServer
 from proxy.inbound.listeners import Listeners
 from proxy.inbound.operations import ENDPOINTS
 from proxy.inbound.turns import Turns
+from proxy.loading import ConfigFile, Loaded
+from proxy.reloading import Reloading, on_hangup
 from proxy.settings import Settings
-from proxy.telemetry.logs import configure, silence_aiohttp
+from proxy.telemetry.logs import configure, set_level, silence_aiohttp
 from proxy.telemetry.merge import merge
 from proxy.telemetry.metrics import page
+from proxy.telemetry.news import ReloadNews
 from proxy.telemetry.writer import without_thread
 from proxy.worker import Post, enter
 
@@ -42,6 +46,8 @@ PULSE: Final = 1.0
 """Seconds between two looks at the numbers: what a crash can take out of the counters."""
 ANSWER: Final = 60.0
 """Seconds in which a worker answers a question: a token call may take `timeouts.token`."""
+START: Final = 10.0
+"""Seconds in which a worker that was forked is ready."""
 SPARE: Final = 5.0
 """Seconds beyond the drain, until a worker that has not ended is hurried, and then killed."""
 
@@ -54,19 +60,24 @@ class Supervisor:
     def __init__(
         self,
         settings: Settings,
-        generation: Generation,
+        loaded: Loaded,
+        file: ConfigFile,
         listeners: Listeners,
         *,
         directory: Path | None = None,
         log: TextIO = sys.stderr,
     ) -> None:
         self._settings = settings
-        self._generation = generation
+        self._generation = loaded.generation
+        self._file = file
         self._listeners = listeners
         self._directory = directory
-        clock = SystemClock()
+        clock = self._clock = SystemClock()
         self.logger = configure(settings.log.level, settings.log.format, log, clock, writer=without_thread)
-        self._zeros = metrics_of(generation, settings.store.kind, clock).numbers()
+        self._metrics = metrics_of(self._generation, settings.store.kind, clock)
+        news = ReloadNews(self._metrics, self.logger)
+        self.reloading = Reloading(file, loaded, self._swap, news=news, clock=clock, aside=_at_once)
+        self._swapping = False
         self._turns = Turns(settings.workers)
         self._changed = asyncio.Event()
         self._hurried = asyncio.Event()
@@ -82,13 +93,14 @@ class Supervisor:
         Workers are forked while the loop stands still, so that none of its callbacks is half done in a child.
         """
         with asyncio.Runner() as runner:
-            servers = runner.run(self._open())
+            servers = AsyncExitStack()
+            runner.run(self._open(servers))
             try:
                 while due := runner.run(self._due()):
                     for member in due:
                         self._man(member, runner)
             finally:
-                runner.run(self._close(servers))
+                runner.run(servers.aclose())
         if self._signal is None:
             raise StartError(f"a worker ended {FALSE_STARTS} times before it was ready")
         return 1 if self._killed else 128 + signal.SIGINT if self._signal == signal.SIGINT else 0
@@ -108,29 +120,64 @@ class Supervisor:
     async def ask(self, word: str, value: Any = None, *, one: bool = False) -> list[Any]:
         """As `Controlled`: of every worker that is ready, or of the first that answers."""
         if not one:
-            told = await asyncio.gather(*(_in_time(member.inquire(word, value)) for member in self._crew))
-            return [answer for answers in told for answer in answers]
+            return [answer for answers in await self._ask_each(word, value) for answer in answers]
         for member in self._crew:
             if answers := await _in_time(member.inquire(word, value)):
                 return answers
         return []
 
-    async def _open(self) -> list[AdminServer | ControlServer]:
+    async def _swap(self, loaded: Loaded) -> None:
+        """In two steps, so that no worker serves it much before the others. Nobody is forked meanwhile: who comes later
+        comes with the new one. Raises ConfigError.
+        """
+        self._swapping = True
+        try:
+            await _within(START, self._all_started())
+            await self._build_everywhere(loaded)
+            self._generation = loaded.generation
+            self._settings = replace(loaded.settings, store=self._settings.store)
+            set_level(self.logger, self._settings.log.level)
+            self._metrics.follow(metrics_of(self._generation, self._settings.store.kind, self._clock))
+            await self._swap_everywhere(loaded.generation.number)
+        finally:
+            self._swapping = False
+            self._changed.set()
+
+    async def _build_everywhere(self, loaded: Loaded) -> None:
+        value = {"number": loaded.generation.number, "files": loaded.files.told()}
+        if None in await self.ask("build", value):
+            finding = loaded.settings.source.finding((), "a worker could not build it: its log line says why")
+            raise ConfigError([finding])
+
+    async def _swap_everywhere(self, number: int) -> None:
+        """A worker that does not follow is ended, and begins again with the new one."""
+        for member, answers in zip(self._crew, await self._ask_each("swap", number), strict=True):
+            if answers != [number] and member.pid is not None:
+                words = "it did not turn to the new configuration"
+                self.logger.error("worker killed", worker=member.number, words=words)
+                os.kill(member.pid, signal.SIGKILL)
+
+    async def _all_started(self) -> None:
+        while any(member.pid is not None and not member.ready for member in self._crew):
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def _ask_each(self, word: str, value: Any) -> list[list[Any]]:
+        return await asyncio.gather(*(_in_time(member.inquire(word, value)) for member in self._crew))
+
+    async def _open(self, servers: AsyncExitStack) -> None:
         silence_aiohttp(self.logger)
         for number in _SIGNALS:
             asyncio.get_running_loop().add_signal_handler(number, self._signalled, number)
+            servers.callback(asyncio.get_running_loop().remove_signal_handler, number)
         self._start(self._pulse())
         admin = AdminServer(self._page, lambda: self.state)
         await admin.start(*(listener.sock for listener in self._listeners.admin))
+        servers.push_async_callback(admin.stop)
         control = ControlServer(ENDPOINTS, self, doors_of(self._settings, lambda: self._generation))
         await control.start(*(listener.sock for listener in self._listeners.control))
-        return [admin, control]
-
-    async def _close(self, servers: list[AdminServer | ControlServer]) -> None:
-        for server in servers:
-            await server.stop()
-        for number in _SIGNALS:
-            asyncio.get_running_loop().remove_signal_handler(number)
+        servers.push_async_callback(control.stop)
+        await servers.enter_async_context(on_hangup(self.reloading))
 
     def _signalled(self, number: signal.Signals) -> None:
         if self._signal is not None:
@@ -148,10 +195,10 @@ class Supervisor:
             if self._signal is not None or self._fails():
                 await self._stop()
                 return []
-            if due := [member for member in absent if member.due <= now]:
+            if not self._swapping and (due := [member for member in absent if member.due <= now]):
                 return due
             with suppress(TimeoutError):
-                patience = min((member.due - now for member in absent), default=None)
+                patience = None if self._swapping else min((member.due - now for member in absent), default=None)
                 await asyncio.wait_for(self._changed.wait(), patience)
 
     def _announce(self) -> None:
@@ -179,6 +226,7 @@ class Supervisor:
             number=member.number,
             settings=self._settings,
             generation=self._generation,
+            file=self._file,
             listeners=self._listeners,
             turns=self._turns,
             line=theirs,
@@ -215,7 +263,7 @@ class Supervisor:
 
     async def _page(self) -> tuple[bytes, str]:
         await self._ask()
-        return page(merge([self._zeros, *(member.numbers for member in self._crew)]))
+        return page(merge([self._metrics.numbers(), *(member.numbers for member in self._crew)]))
 
     async def _stop(self) -> None:
         """Drain, hurry, kill: each for those whom the step before did not end."""
@@ -252,6 +300,11 @@ class Supervisor:
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+async def _at_once(work: Callable[[], Any]) -> Any:
+    """A supervisor serves no callers, and must have no thread when it forks."""
+    return work()
 
 
 async def _in_time(answers: Awaitable[list[Any]]) -> list[Any]:

@@ -7,6 +7,7 @@ leaves takes nothing from the others. Life is counted on the monotonic clock alo
 
 import asyncio
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from proxy.errand import Errand, Fetch, Jitter, Means, TokenWatch, Unsaved
@@ -41,6 +42,12 @@ class Tokens:
     async def replace(self, account: Account, refused: Token) -> Token | None:
         """Another token than the one the provider refused, or None when no other can be had."""
         return await self._keeper(account).replace(refused)
+
+    def adopt(self, accounts: Iterable[Account]) -> None:
+        """A newer configuration: their names, patience and gaps from now on. Tokens and token calls go on."""
+        for account in accounts:
+            if account.identity in self._keepers:
+                self._keepers[account.identity].account = account
 
     async def kept(self, account: Account) -> Token | None:
         """What the store has, for people to see. Raises StoreFault."""
@@ -106,7 +113,7 @@ class _Keeper:
     """The token of one account, as this process knows it."""
 
     def __init__(self, account: Account, means: Means) -> None:
-        self._account = account
+        self.account = account
         self._means = means
         self._now = means.now
         self._life: _Life | None = None
@@ -129,7 +136,7 @@ class _Keeper:
         return life.token
 
     async def replace(self, refused: Token) -> Token | None:
-        life = self._life or _life(self._account, refused, self._now(), 0.0)
+        life = self._life or _life(self.account, refused, self._now(), 0.0)
         if life.token.value == refused.value:
             self._life = replace(life, refused=True)
         elif usable := self._usable():
@@ -167,15 +174,15 @@ class _Keeper:
     async def _obtain(self) -> Token:
         """The token of the errand under way, or of a new one unless the last one's failure forbids it yet."""
         if failed := self._standing_failure():
-            raise failed.error(self._account, self._now())
+            raise failed.error(self.account, self._now())
         errand = self._under_way()
         # Not wait_for: that would end the errand of all when one of them leaves.
-        await asyncio.wait({errand}, timeout=self._account.patience)
+        await asyncio.wait({errand}, timeout=self.account.patience)
         if errand.done() and errand.cancelled():
             raise ProxyError("shutting_down", "the token call was given up")
-        brought = errand.result() if errand.done() else late(self._account)
+        brought = errand.result() if errand.done() else late(self.account)
         if isinstance(brought, Failure):
-            raise brought.error(self._account, self._now())
+            raise brought.error(self.account, self._now())
         return brought
 
     def _under_way(self) -> asyncio.Task[Token | Failure]:
@@ -186,7 +193,7 @@ class _Keeper:
     async def _run(self) -> Token | Failure:
         life = self._life
         worn, refused = (life.token, life.refused) if life else (None, False)
-        brought = await Errand(self._account, self._means, worn, refused, self._failure).run()
+        brought = await Errand(self.account, self._means, worn, refused, self._failure).run()
         match brought:
             case Failure():
                 self._failure = brought
@@ -199,9 +206,9 @@ class _Keeper:
                 return self._adopted(brought)
 
     def _adopted(self, token: Token) -> Token:
-        self._life = _life(self._account, token, self._now(), self._means.jitter())
+        self._life = _life(self.account, token, self._now(), self._means.jitter())
         self._failure = None
-        self._means.watch.kept(self._account, token)
+        self._means.watch.kept(self.account, token)
         return token
 
     def _save_later(self, unsaved: Unsaved) -> None:
@@ -215,7 +222,7 @@ class _Keeper:
         while (life := self._usable()) and life.token == token:
             await asyncio.sleep(STORE_PAUSE * (1 - self._means.jitter() / 2))
             try:
-                kept = await self._means.store.put(self._account, token, unsaved.lease)
+                kept = await self._means.store.put(self.account, token, unsaved.lease)
             except StoreFault:
                 continue
             if kept.value != token.value:

@@ -13,15 +13,20 @@ from pathlib import Path
 from socket import socket
 from typing import Any, Final
 
+from proxy.answers import Answerer
 from proxy.app import App, Stop, event_loop, settle_process
+from proxy.errors import ConfigError
+from proxy.files import Files
 from proxy.generation import Generation
 from proxy.inbound.listeners import Listener, Listeners
 from proxy.inbound.turns import Turns
 from proxy.line import Line
+from proxy.loading import ConfigFile, Loaded
 from proxy.settings import Settings
 from proxy.sharing import joined
 from proxy.telemetry.logs import place
 from proxy.telemetry.merge import to_json
+from proxy.variables import VARIABLES, named
 
 _FAREWELL: Final = 1.0
 """Seconds for the last numbers to reach a supervisor that may be busy."""
@@ -34,6 +39,7 @@ class Post:
     number: int
     settings: Settings
     generation: Generation
+    file: ConfigFile
     listeners: Listeners
     turns: Turns
     line: socket
@@ -44,8 +50,8 @@ def work(post: Post) -> int:
     """The life of a forked process; its exit code. Signals are blocked when it begins."""
     _let_go_of_the_parent(post)
     lent = Listeners(tuple(Listener(each.sock) for each in post.listeners.callers), admin=())
-    settings = replace(post.settings, drain=replace(post.settings.drain, delay=0.0))  # the supervisor has waited
-    app = App(settings, post.generation, listeners=lent, seat=post.turns.seat(post.number))
+    app = App(_own(post.settings, post), post.generation, listeners=lent, seat=post.turns.seat(post.number))
+    app.answers |= _Succeeding(app, post).by_word()
     try:
         shared = joined(post.directory) if post.directory else nullcontext()
         with shared, asyncio.Runner(loop_factory=event_loop()) as runner:
@@ -55,6 +61,41 @@ def work(post: Post) -> int:
         app.lines.close()
         return 1
     return 0
+
+
+def _own(settings: Settings, post: Post) -> Settings:
+    """A worker's: the supervisor has waited for `drain.delay`, and has opened a store for all of them."""
+    return replace(settings, drain=replace(settings.drain, delay=0.0), store=post.settings.store)
+
+
+class _Succeeding:
+    """A reload, as the supervisor leads it: every worker builds of the bytes that it has read; then all turn to it."""
+
+    def __init__(self, app: App, post: Post) -> None:
+        self._app = app
+        self._post = post
+        self._built: Loaded | None = None
+
+    def by_word(self) -> dict[str, Answerer]:
+        return {"build": self._build, "swap": self._swap}
+
+    async def _build(self, value: Any) -> int | None:
+        """The number of what was built; None if it could not be."""
+        files = Files.heard(value["files"])
+        try:
+            self._built = await asyncio.to_thread(self._post.file.load, files, number=value["number"])
+        except ConfigError as error:
+            self._app.logger.error("fault", words=str(error.findings[0]))  # noqa: TRY400
+            return None
+        return self._built.generation.number
+
+    async def _swap(self, number: Any) -> int | None:
+        if self._built is None or self._built.generation.number != number:
+            return None
+        self._app.swap(_own(self._built.settings, self._post), self._built.generation)
+        VARIABLES.hide(named(self._built.settings))
+        self._built = None
+        return int(number)
 
 
 def _let_go_of_the_parent(post: Post) -> None:

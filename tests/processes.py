@@ -103,6 +103,7 @@ async def serving(
     *arguments: str,
     command: Sequence[str] = ("-m", "proxy"),
     inherited: Sequence[socket.socket] = (),
+    files: Sequence[int] = (),
 ) -> AsyncIterator[Serving]:
     """Ready, or ended before it was. In a process group of its own; nothing of it is left afterwards."""
     file = folder / "paraf.yaml"
@@ -110,7 +111,7 @@ async def serving(
     process = await asyncio.create_subprocess_exec(
         sys.executable, *command, "serve", "-c", str(file), "--allow-inline-secrets", *arguments,
         stderr=asyncio.subprocess.PIPE, limit=1 << 20, start_new_session=True,
-        env={**os.environ, "RUNTIME_DIRECTORY": str(folder)}, pass_fds=[sock.fileno() for sock in inherited],
+        env={**os.environ, "RUNTIME_DIRECTORY": str(folder)}, pass_fds=[*(sock.fileno() for sock in inherited), *files],
     )  # fmt: skip
     made = Serving(process)
     following = asyncio.create_task(made.follow())

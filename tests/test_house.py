@@ -21,19 +21,20 @@ LAYERS = """
     __main__
     commands
     compare evidence supervisor
-    worker child
+    worker alone child
     app kube sandbox
+    standing reloading
     inbound
     pipeline
     crew answers
-    fetch
+    fetch loading
     generation
     interception surroundings
     tokens
     storekeys outlets errand gate breaker deadline callers
     failures sharing
     stores outbound keyring catalogue upstreams sealing telemetry ids
-    keyforms authority
+    keyforms authority files
     signing
     routes headers
     settings

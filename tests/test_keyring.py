@@ -131,7 +131,7 @@ def test_certificates_may_be_read_by_everybody_but_not_written(tmp_path: Path) -
     assert strict.authorities(reference, environ={}, base=tmp_path) == "-----BEGIN CERTIFICATE-----\n"
     (tmp_path / "ca.pem").chmod(0o646)
     with pytest.raises(ValueError, match="written by others"):
-        strict.authorities(reference, environ={}, base=tmp_path)
+        Keyring(strict_permissions=True).authorities(reference, environ={}, base=tmp_path)
 
 
 def test_a_private_key_is_opened_with_its_passphrase_and_parsed_once(tmp_path: Path) -> None:

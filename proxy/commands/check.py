@@ -25,7 +25,7 @@ def _text(findings: Iterable[Finding]) -> str:
 
 
 def _json(findings: Iterable[Finding]) -> str:
-    return json.dumps([{**{name: getattr(each, name) for name in PLACE}, "message": each.words} for each in findings])
+    return json.dumps([each.members for each in findings])
 
 
 def _github(findings: Iterable[Finding]) -> str:
@@ -36,7 +36,6 @@ def _github(findings: Iterable[Finding]) -> str:
     )
 
 
-PLACE: Final = ("file", "line", "column", "path")
 FORMATS: Final[dict[str, Callable[[Iterable[Finding]], str]]] = {"text": _text, "json": _json, "github": _github}
 
 

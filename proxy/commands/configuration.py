@@ -1,24 +1,18 @@
 """What most commands begin with: the option that names the file, and the file made into a generation."""
 
-import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
-from proxy.errors import ConfigError, Finding
-from proxy.generation import Generation, build
-from proxy.settings import Settings, read_settings
-from proxy.variables import VARIABLES
+from proxy import catalogue
+from proxy.errors import Finding
+from proxy.files import Files
+from proxy.loading import Adjust, ConfigFile, Loaded
+from proxy.settings import Settings
 
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    settings: Settings
-    generation: Generation
-    warnings: tuple[Finding, ...]
+__all__ = ["Loaded", "config_options", "load", "settings_of", "text_of"]
 
 
 def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -33,27 +27,16 @@ def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return file(inline(command))
 
 
-def load(
-    file: str, *, allow_inline_secrets: bool, adjust: Callable[[Settings], Settings] = lambda settings: settings
-) -> Loaded:
+def load(file: str, *, allow_inline_secrets: bool, adjust: Adjust = lambda settings: settings) -> Loaded:
     """`adjust` has the last word on the settings. Raises ConfigError with every finding."""
-    settings, warnings = settings_of(file, allow_inline_secrets=allow_inline_secrets)
-    settings = adjust(settings)
-    generation = build(settings, environ=VARIABLES, folder=Path(file).resolve().parent)
-    return Loaded(settings, generation, tuple(sorted((*warnings, *generation.findings))))
+    return ConfigFile(file, allow_inline_secrets, adjust).load()
 
 
 def settings_of(file: str, *, allow_inline_secrets: bool) -> tuple[Settings, list[Finding]]:
     """Without what the references lead to. Raises ConfigError."""
-    return read_settings(text_of(file), file, environ=os.environ, allow_inline_secrets=allow_inline_secrets)
+    return ConfigFile(file, allow_inline_secrets).settings(Files())
 
 
 def text_of(file: str) -> str:
     """Raises ConfigError."""
-    try:
-        return Path(file).read_text(encoding="utf-8")
-    except OSError as error:
-        words = f"cannot be read: {error.strerror or 'unknown'}"
-    except UnicodeDecodeError:
-        words = "is not UTF-8 text"
-    raise ConfigError([Finding(file, 1, 1, "(file)", words)])
+    return catalogue.text_of(Path(file), file, Files(), pipe=True)

@@ -7,9 +7,11 @@ from typing import Final
 
 import click
 
-from proxy.app import App, event_loop, prepare_process, run
-from proxy.commands.configuration import Loaded, config_options, load
+from proxy.alone import run
+from proxy.app import App, event_loop, prepare_process
+from proxy.commands.configuration import config_options
 from proxy.inbound.listeners import Listeners, bound
+from proxy.loading import ConfigFile, Loaded
 from proxy.settings import MOST_WORKERS, Settings
 from proxy.sharing import shared_store, with_parts
 from proxy.variables import VARIABLES, named
@@ -32,25 +34,27 @@ def serve(file: str, allow_inline_secrets: bool, workers: int | None) -> int:
         return with_parts(replace(settings, workers=workers or settings.workers))
 
     prepare_process()
-    loaded = load(file, allow_inline_secrets=allow_inline_secrets, adjust=adjust)
+    config = ConfigFile(file, allow_inline_secrets, adjust)
+    loaded = config.load()
     VARIABLES.hide(named(loaded.settings))
     with bound(loaded.settings, os.environ) as listeners:
-        return _alone(loaded, listeners) if loaded.settings.workers == 1 else _together(loaded, listeners)
+        serving = _alone if loaded.settings.workers == 1 else _together
+        return serving(config, loaded, listeners)
 
 
-def _alone(loaded: Loaded, listeners: Listeners) -> int:
+def _alone(config: ConfigFile, loaded: Loaded, listeners: Listeners) -> int:
     app = App(loaded.settings, loaded.generation, listeners=listeners)
     for warning in loaded.warnings:
         app.logger.warning("configuration", finding=str(warning))
     with asyncio.Runner(loop_factory=event_loop()) as runner:
-        return runner.run(run(app))
+        return runner.run(run(app, loaded, config))
 
 
-def _together(loaded: Loaded, listeners: Listeners) -> int:
+def _together(config: ConfigFile, loaded: Loaded, listeners: Listeners) -> int:
     from proxy.supervisor import Supervisor
 
     with shared_store(loaded.settings, os.environ) as (settings, directory):
-        supervisor = Supervisor(settings, loaded.generation, listeners, directory=directory)
+        supervisor = Supervisor(settings, loaded, config, listeners, directory=directory)
         for warning in loaded.warnings:
             supervisor.logger.warning("configuration", finding=str(warning))
         if directory is not None:

@@ -15,6 +15,7 @@ from typing import Any, Final, Literal, Protocol
 from aiohttp import web
 
 from proxy.addresses import host_and_port, is_loopback
+from proxy.errors import Finding
 from proxy.inbound.plain import PlainServer, reply
 from proxy.model import Secret
 
@@ -25,8 +26,33 @@ JSON: Final = "application/json"
 PROBLEM: Final = "application/problem+json"
 
 
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Of the configuration that serves. Moments in epoch milliseconds, 0 for never; `refused`: why the newest reload
+    was, until another one succeeds.
+    """
+
+    generation: int
+    loaded_at_ms: int
+    refused_at_ms: int = 0
+    refused: tuple[Finding, ...] = ()
+
+
+class Reloads(Protocol):
+    @property
+    def status(self) -> Status: ...
+    async def reload(self, why: Literal["control"]) -> object:
+        """Raises ConfigError: then nothing has changed."""
+        ...
+
+
 class Controlled(Protocol):
     """What is controlled: a process that serves alone, or a supervisor and its workers."""
+
+    @property
+    def reloading(self) -> Reloads:
+        """How its configuration is loaded again."""
+        ...
 
     def quit(self) -> None:
         """Begin to end, as SIGTERM does."""

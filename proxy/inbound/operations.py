@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from proxy.errors import ConfigError
 from proxy.inbound.control import Asked, Controlled, Endpoint, Reply, problem, shown
 
 _NO_ONE: Final = "no process is ready to answer: try again in a moment"
@@ -14,6 +15,15 @@ _EXCLUSIVE: Final = (
 async def quit_(controlled: Controlled, _asked: Asked) -> Reply:
     controlled.quit()
     return shown({"stopping": True}, 202)
+
+
+async def reload(controlled: Controlled, _asked: Asked) -> Reply:
+    try:
+        await controlled.reloading.reload("control")
+    except ConfigError as error:
+        words = "the configuration was not taken: what ran before runs on"
+        return problem(422, words, findings=[finding.members for finding in error.findings])
+    return shown({"generation": controlled.reloading.status.generation})
 
 
 async def tokens(controlled: Controlled, _asked: Asked) -> Reply:
@@ -46,6 +56,7 @@ _STATUS: Final = {"unknown": 404, "exclusive": 409, "failed": 502, "store": 503}
 _WORDS: Final = {"unknown": "no account has this name: GET /tokens lists them", "exclusive": _EXCLUSIVE}
 
 ENDPOINTS: Final = (
+    Endpoint("POST", "/-/reload", reload),
     Endpoint("POST", "/-/quit", quit_),
     Endpoint("GET", "/tokens", tokens),
     Endpoint("POST", "/tokens/{account}/refresh", refresh),

@@ -63,6 +63,11 @@ def configure(
     return cast("FilteringBoundLogger", logger.bind())
 
 
+def set_level(logger: FilteringBoundLogger, level: str) -> None:
+    """From now on, for everybody who has this logger: a level is the class that structlog makes for it."""
+    logger.__class__ = structlog.make_filtering_bound_logger(level)
+
+
 class RequestLog:
     """Writes the line of a request when it is over.
 
@@ -76,7 +81,7 @@ class RequestLog:
         self._lines = cast("_Lines", cast("Any", logger)._logger)  # noqa: SLF001 -- structlog gives no other way to it
         bound = json.dumps(structlog.get_context(logger))[1:-1]
         self._event = f'"event": "request", {bound}, ' if bound else '"event": "request", '
-        self._tells = {level for level, number in _LEVELS.items() if logger.is_enabled_for(number)}
+        self.follow()
 
     def told(self, story: Story) -> None:
         level = "warning" if story.status >= 500 else "info"
@@ -87,6 +92,10 @@ class RequestLog:
             getattr(self._logger, level)("request", **json.loads(f"{{{members}}}"))
         else:
             self._lines.later(f'{{"timestamp": "{time.now()}", "level": "{level}", {self._event}{members}}}')
+
+    def follow(self) -> None:
+        """The logger has another level by now."""
+        self._tells = {level for level, number in _LEVELS.items() if self._logger.is_enabled_for(number)}
 
     def flush(self) -> None:
         self._lines.flush()

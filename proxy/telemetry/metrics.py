@@ -120,6 +120,9 @@ FAMILIES: Final = {
     "paraf_config_last_reload_success_timestamp_seconds": Family(
         "gauge", (), "oldest", "Unix time at which the running configuration was loaded."
     ),
+    "paraf_config_last_reload_failure_timestamp_seconds": Family(
+        "gauge", (), "worst", "Unix time at which a reload was last refused; 0 for never."
+    ),
     "paraf_build_info": Family("gauge", ("version", "python"), "same", "Versions of Paraf and Python; always 1."),
 }
 METRIC_NAMES: Final = tuple(FAMILIES)
@@ -178,6 +181,18 @@ class _Numbers(dict[Labels, float]):
     def rows(self) -> dict[Labels, Sequence[float]]:
         return {labels: (value,) for labels, value in self.items()}
 
+    def follow(self, fresh: "_Numbers") -> None:
+        """Go on counting, with the series of a newer configuration as well. A gauge says nothing more of what is gone,
+        once it is down: an open circuit of a route that was taken away would be looked at for ever.
+        """
+        if FAMILIES[self.name].kind == "gauge":
+            gone = [labels for labels in self if labels not in fresh]
+            for labels in gone:
+                if self.name != "paraf_inflight_requests" or not self[labels]:
+                    del self[labels]
+        for labels in fresh:
+            self.setdefault(labels, 0.0)
+
 
 class _Durations:
     """The series of a histogram over BUCKETS: what fell into each, and last the sum."""
@@ -185,6 +200,10 @@ class _Durations:
     def __init__(self, name: str, expected: Iterable[Labels]) -> None:
         self.name = name
         self._series: dict[Labels, list[float]] = {labels: [*[0] * len(_EDGES), 0.0] for labels in expected}
+
+    def follow(self, fresh: "_Durations") -> None:
+        for labels in fresh.rows():
+            self._series.setdefault(labels, [*[0] * len(_EDGES), 0.0])
 
     def observe(self, labels: Labels, seconds: Iterable[float]) -> None:
         """Many at once: sorted, they are counted by the edge. 0 is none."""
@@ -265,6 +284,7 @@ class Metrics:
         self._store_unreadable = _Numbers("paraf_store_unreadable_total", [(store,)])
         self._shadows = _Numbers("paraf_shadow_total", product(shadows, SHADOW_RESULTS))
         self._loaded = _Numbers("paraf_config_last_reload_success_timestamp_seconds", [()])
+        self._refused = _Numbers("paraf_config_last_reload_failure_timestamp_seconds", [()])
         self._build = _Numbers("paraf_build_info")
         self._build[version, python] = 1
 
@@ -324,6 +344,19 @@ class Metrics:
 
     def shadow(self, route: str, result: ShadowResult) -> None:
         self._shadows[route, result] += 1
+
+    def follow(self, fresh: "Metrics") -> None:
+        """From now on those of a newer configuration, whose metrics would begin as `fresh` does."""
+        self._routes |= fresh._routes  # noqa: SLF001 -- its own kind
+        for name, mine in vars(self).items():
+            if isinstance(mine, _Numbers | _Durations):
+                mine.follow(vars(fresh)[name])
+        for route in self._routes:
+            self._ended.setdefault(route, [])
+
+    def refused(self) -> None:
+        """A configuration was not taken, and the one before runs on."""
+        self._refused[()] = self._clock.now_ms() / 1000
 
     def loaded(self) -> None:
         """A configuration was read without fault and runs from now on."""

@@ -1,10 +1,11 @@
 """What tokens and their store have to tell: counted always, said in the log when something changes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from structlog.typing import FilteringBoundLogger
 
+from proxy.errors import Finding
 from proxy.model import Account, Token
 from proxy.storeforms import StoreKind
 from proxy.telemetry.labels import FetchResult
@@ -68,6 +69,28 @@ class RequestNews:
         elif far <= part * _WELL and route in self._far:
             self._far.discard(route)
             self._logger.info("clock", route=route, state="well", skew_s=seconds)
+
+
+class ReloadNews:
+    """What became of a reload: every finding on a line of its own, with its place in the file."""
+
+    def __init__(self, metrics: Metrics, logger: FilteringBoundLogger) -> None:
+        self._metrics = metrics
+        self._logger = logger
+
+    def took(self, generation: int, why: str, warnings: Iterable[Finding]) -> None:
+        for warning in warnings:
+            self._logger.warning("configuration", finding=str(warning))
+        self._logger.info("reload", state="done", why=why, generation=generation)
+
+    def refused(self, generation: int, why: str, findings: Iterable[Finding]) -> None:
+        """`generation`: that which runs on."""
+        self._metrics.refused()
+        for finding in findings:
+            tell = self._logger.error if finding.severity == "error" else self._logger.warning
+            tell("configuration", finding=str(finding))
+        words = "what ran before runs on"
+        self._logger.error("reload", state="refused", why=why, generation=generation, words=words)
 
 
 class StoreNews:

@@ -1,58 +1,23 @@
 """The control listener of a running proxy: who is let in, and what each endpoint does."""
 
 import stat
-from contextlib import asynccontextmanager
 
 import pytest
-from operating import operate
-from running import ANY, of, proxy, routes
+from operating import operated
+from running import of
 from test_service import ask
 
-from proxy.clock import SystemClock
 from proxy.inbound.control import Endpoint
 from proxy.inbound.operations import ENDPOINTS
-from proxy.sandbox.server import Sandbox
 
 BEARER = "correct-horse-battery"
 STRANGERS = ["evil.test", "localhost.evil.test", "127.0.0.1.evil.test", "10.0.0.1", "a b", "", None]
 EACH = pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda each: f"{each.method} {each.path}")
 
 
-class Operated:
-    """A proxy in front of the sandbox, and its control listener."""
-
-    def __init__(self, running, sandbox):
-        self.running, self.sandbox = running, sandbox
-        self.quits = []
-        running.app.quit = lambda: self.quits.append(1)
-
-    async def __call__(self, method, target, *lines, **more):
-        return await operate(self.running.app.control_address, method, target, *lines, **more)
-
-    async def token(self, account):
-        told = (await self("GET", "/tokens"))[2]["tokens"]
-        return next(each for each in told if each["account"] == account)
-
-    @property
-    def token_calls(self):
-        return len([entry for entry in self.sandbox.journal if entry.kind == "token"])
-
-
-@asynccontextmanager
-async def operated(profiles, **configuration):
-    chosen = of(*profiles)
-    sandbox = Sandbox([account.account for account in chosen], clock=SystemClock())
-    host, port = await sandbox.start("127.0.0.1", 0)
-    try:
-        async with proxy(routes(chosen, f"http://{host}:{port}") | configuration) as running:
-            yield Operated(running, sandbox)
-    finally:
-        await sandbox.stop()
-
-
 @pytest.fixture
-async def control():
-    async with operated(("doku", "netzme"), control=ANY) as made:
+async def control(tmp_path):
+    async with operated(tmp_path, "doku", "netzme") as made:
         yield made
 
 
@@ -132,7 +97,7 @@ async def test_quit_asks_to_end(control):
 
 async def test_tokens_are_shown_and_never_their_value(control):
     assert await control.token("doku") == {"account": "doku", "provider": "doku", "exclusive": False, "state": "none"}
-    await ask(control.running.port, "doku")
+    await ask(control.port, "doku")
     _, _, told = await control("GET", "/tokens?account=x")
     none, shown = told["tokens"]
     assert shown["state"] == "live"
@@ -145,14 +110,14 @@ async def test_tokens_are_shown_and_never_their_value(control):
 
 
 async def test_refresh_fetches_another_token_which_serves(control):
-    await ask(control.running.port, "doku")
+    await ask(control.port, "doku")
     before = await control.token("doku")
     status, _, told = await control("POST", "/tokens/doku/refresh")
     assert status == 200
     assert told["fingerprint"] != before["fingerprint"]
     assert control.token_calls == 2
-    assert (await ask(control.running.port, "doku"))[0] == 200
-    assert control.running.metric("paraf_requests_total", outcome="forwarded") == 2
+    assert (await ask(control.port, "doku"))[0] == 200
+    assert control.metric("paraf_requests_total", outcome="forwarded") == 2
     assert (await control.token("doku"))["fingerprint"] == told["fingerprint"]
 
 
@@ -162,7 +127,7 @@ async def test_refresh_when_there_is_no_token_yet(control):
 
 
 async def test_refresh_of_an_exclusive_token_names_what_it_does(control):
-    await ask(control.running.port, "netzme")
+    await ask(control.port, "netzme")
     status, _, problem = await control("POST", "/tokens/netzme/refresh?take_token=1")
     assert (status, control.token_calls) == (409, 1)
     assert "ends the one in use" in problem["detail"]
@@ -170,18 +135,18 @@ async def test_refresh_of_an_exclusive_token_names_what_it_does(control):
     status, _, told = await control("POST", "/tokens/netzme/refresh?take_token=true")
     assert status == 200
     assert told["fingerprint"] != before
-    assert (await ask(control.running.port, "netzme"))[0] == 200
-    assert control.running.metric("paraf_requests_total", outcome="healed") == 0
+    assert (await ask(control.port, "netzme"))[0] == 200
+    assert control.metric("paraf_requests_total", outcome="healed") == 0
 
 
 async def test_purge_forgets_and_the_next_request_fetches(control):
     assert (await control("POST", "/tokens/doku/purge"))[2] == {"account": "doku", "purged": False}
-    await ask(control.running.port, "doku")
+    await ask(control.port, "doku")
     assert (await control("POST", "/tokens/doku/purge"))[2] == {"account": "doku", "purged": True}
     assert (await control.token("doku"))["state"] == "none"
-    assert (await ask(control.running.port, "doku"))[0] == 200
+    assert (await ask(control.port, "doku"))[0] == 200
     assert control.token_calls == 2
-    assert control.running.metric("paraf_token_conflicts_total") == 0
+    assert control.metric("paraf_token_conflicts_total") == 0
 
 
 async def test_an_unknown_account(control):
@@ -200,11 +165,11 @@ async def test_a_token_call_that_fails_is_told(control):
 
 @EACH
 async def test_no_secret_in_any_answer(control, endpoint):
-    await ask(control.running.port, "doku")
-    await ask(control.running.port, "netzme")
+    await ask(control.port, "doku")
+    await ask(control.port, "netzme")
     secrets = [each.account.client_secret.reveal() for each in of("doku", "netzme")]
-    store = control.running.app.answers["tokens"].__self__._tokens
-    accounts = control.running.app._generation.accounts
+    store = control.app.answers["tokens"].__self__._tokens
+    accounts = control.app.generation.accounts
     kept = [await store.kept(account) for account in accounts]
     secrets += [token.value.reveal() for token in kept]
     for lines in ((), ("Origin: x",), ("Authorization: Bearer x",)):
@@ -220,8 +185,7 @@ async def test_the_bearer_is_asked_for_everywhere(tmp_path):
         "control_token": {"file": str(tmp_path / "token")},
         "allowed_hosts": ["ops.test"],
     }
-    async with operated(("doku",), **guarded) as control:
-        control.running.app.control_address = control.running.app.control_address.replace("0.0.0.0", "127.0.0.1")
+    async with operated(tmp_path, "doku", **guarded) as control:
         right = f"Authorization: Bearer {BEARER}"
         for endpoint in (*ENDPOINTS, Endpoint("GET", "/unknown", ENDPOINTS[0].answer)):
             for wrong in ("X: y", f"{right}x", f"Authorization: Basic {BEARER}", "Authorization: Bearer", f"{right}é"):
@@ -237,8 +201,8 @@ async def test_the_bearer_is_asked_for_everywhere(tmp_path):
 
 async def test_a_unix_socket_is_the_owners_alone(tmp_path):
     path = tmp_path / "control.sock"
-    async with operated(("doku",), control=f"unix:{path}") as control:
+    async with operated(tmp_path, "doku", control=f"unix:{path}") as control:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert (await control("GET", "/tokens", host="whatever.test"))[0] == 200
         assert (await control("POST", "/-/quit", "Origin: http://evil.test"))[0] == 403
-    assert list(tmp_path.iterdir()) == []
+    assert [each.name for each in tmp_path.iterdir()] == ["paraf.yaml"]

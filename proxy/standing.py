@@ -1,0 +1,160 @@
+"""A generation in service, and what passes from one to the next.
+
+Every request is served by the generation that it began with, to its last byte. What has not changed between two is
+shared: places in the gate, what the breaker knows, and the connections to the provider.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import replace
+
+from proxy.errand import Confirm
+from proxy.fetch import TokenFetch
+from proxy.generation import Generation, Lane
+from proxy.inbound.server import Way
+from proxy.model import Account, InboundRequest, Secret, Token, UpstreamResponse
+from proxy.outbound.transport import Transport
+from proxy.telemetry.story import Story
+
+
+class Standing:
+    """`transports` and `sessions`: by route, for calls and for token calls. `under_way`: what began on it and has not
+    ended, requests and token calls.
+    """
+
+    def __init__(
+        self,
+        generation: Generation,
+        way: Way,
+        fetch: TokenFetch,
+        transports: Mapping[str, Transport],
+        sessions: Mapping[str, Transport],
+    ) -> None:
+        self.generation = generation
+        self.number = generation.number
+        self.way = way
+        self.fetch = fetch
+        self.transports = transports
+        self.sessions = sessions
+        self.under_way = 0
+
+    @property
+    def connections(self) -> list[Transport]:
+        return [*self.transports.values(), *self.sessions.values()]
+
+
+class Succession:
+    """The generations in service: the newest, which takes what is new, and those before it that have work to end."""
+
+    newest: Standing
+
+    def __init__(self) -> None:
+        self._standing: dict[int, Standing] = {}
+        self._before: Generation | None = None
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def follow(self, standing: Standing) -> None:
+        """What is new goes to this one from here on."""
+        before = self.newest if self._standing else None
+        self.newest = standing
+        self._standing[standing.number] = standing
+        if before is not None:
+            self._before = before.generation
+            self._retire(before)
+
+    def begun(self) -> int:
+        """Something begins on the newest, whose number this is; it must be said to have `ended` once."""
+        newest = self.newest
+        newest.under_way += 1
+        return newest.number
+
+    def way(self, request: InboundRequest, story: Story) -> Awaitable[UpstreamResponse]:
+        """Of the generation that the story began on: nothing has come between."""
+        return self.newest.way(request, story)
+
+    def ended(self, number: int) -> None:
+        standing = self.newest if number == self.newest.number else self._standing[number]
+        standing.under_way -= 1
+        if standing is not self.newest:
+            self._retire(standing)
+
+    async def fetch(self, account: Account, confirm: Confirm) -> Token:
+        """A token call, with the newest credentials of the account."""
+        number = self._newest_with(account)
+        standing = self._standing[number]
+        standing.under_way += 1
+        try:
+            return await standing.fetch(account, confirm)
+        finally:
+            self.ended(number)
+
+    def store_secrets(self, account: Account) -> tuple[Secret, ...]:
+        """The newest first. Those of the generation before as well: what was kept with them is read until it ends."""
+        generations = [each.generation for each in self._standing.values()]
+        generations += [self._before] if self._before else []
+        newest_first = sorted(generations, key=lambda generation: -generation.number)
+        of_each = [each.store_secrets(account) for each in newest_first if account.identity in each.own_secrets]
+        return tuple(dict.fromkeys(secret for secrets in of_each for secret in secrets))
+
+    async def close(self) -> None:
+        for task in tuple(self._closing):
+            await task
+        for transport in _distinct(self._standing.values()):
+            await transport.close()
+
+    def _newest_with(self, account: Account) -> int:
+        """A request that began before a reload may want the token of a route that is gone."""
+        return max(number for number, each in self._standing.items() if account.identity in each.generation.own_secrets)
+
+    def _retire(self, standing: Standing) -> None:
+        """Its connections go when nothing is under way on it any more, but for those that another has too."""
+        if standing.under_way:
+            return
+        del self._standing[standing.number]
+        still = {id(transport) for transport in _distinct(self._standing.values())}
+        for transport in _distinct([standing]):
+            if id(transport) not in still:
+                task = asyncio.get_running_loop().create_task(transport.close())
+                self._closing.add(task)
+                task.add_done_callback(self._closing.discard)
+
+
+def _distinct(standing: Iterable[Standing]) -> list[Transport]:
+    return list({id(transport): transport for each in standing for transport in each.connections}.values())
+
+
+Made = Callable[[Lane], Transport]
+
+
+def connections(
+    generation: Generation, before: Standing | None, call: Made, token_call: Made
+) -> tuple[Mapping[str, Transport], Mapping[str, Transport]]:
+    """Transports and sessions by route: those of `before` where nothing that they depend on has changed."""
+    lanes = generation.lanes.items()
+    old = before.generation.lanes if before else {}
+    transports, sessions = (before.transports, before.sessions) if before else ({}, {})
+    kept = {name for name, lane in lanes if name in old and _reach(old[name]) == _reach(lane)}
+    calls = {name: transports[name] if name in kept else call(lane) for name, lane in lanes}
+    fetching = [(name, lane) for name, lane in lanes if lane.exchange]
+    return calls, {name: sessions[name] if name in kept else token_call(lane) for name, lane in fetching}
+
+
+def _reach(lane: Lane) -> tuple[object, ...]:
+    """What connections depend on."""
+    return lane.route.base, lane.exchange and lane.exchange.url, lane.route.limits.concurrency, lane.outlet
+
+
+def succeeding(generation: Generation, before: Generation) -> Generation:
+    """With the gates and breakers of the generation before, where their rules have not changed: a request that is under
+    way still has its place, and an open circuit stays open.
+    """
+    old = before.lanes
+    lanes = {name: _inheriting(lane, old[name]) if name in old else lane for name, lane in generation.lanes.items()}
+    return replace(generation, lanes=lanes)
+
+
+def _inheriting(lane: Lane, before: Lane) -> Lane:
+    new, old = lane.route, before.route
+    gate = before.gate if (new.limits, new.timeouts.total) == (old.limits, old.timeouts.total) else lane.gate
+    same = (lane.breaker.rule, new.base) == (before.breaker.rule, old.base)
+    return replace(lane, gate=gate, breaker=before.breaker if same else lane.breaker)
