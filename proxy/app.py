@@ -24,6 +24,7 @@ from proxy.generation import Generation, Lane
 from proxy.hardening import no_dumps
 from proxy.ids import RequestIds
 from proxy.inbound.admin import AdminServer, State
+from proxy.inbound.bodies import Bodies
 from proxy.inbound.listeners import Listeners, bound
 from proxy.inbound.server import InboundServer
 from proxy.inbound.standin import with_standins
@@ -145,6 +146,7 @@ class App:
             self.logger = self.logger.bind(worker=seat.number)
         self.metrics = metrics_of(generation, settings.store.kind, self._clock)
         self.lines = RequestLog(self.logger)
+        self._bodies = Bodies(settings.most_bodies)
         self.state: State = "starting"
         self.addresses: list[str] = []
         self.admin_address: str | None = None
@@ -192,6 +194,7 @@ class App:
             self._generation = before
             raise
         self._settings = settings
+        self._bodies.most = settings.most_bodies
         set_level(self.logger, settings.log.level)
         self.lines.follow()
         self._tokens.adopt(generation.accounts)
@@ -258,6 +261,7 @@ class App:
             clock=self._clock,
             complain=lambda words: self.logger.error("fault", words=words),
             seat=self._seat,
+            bodies=self._bodies,
             tunnels=Tunnels(
                 lambda: self._generation,
                 self._clock,

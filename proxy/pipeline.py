@@ -199,7 +199,7 @@ class Pipeline:
         """One attempt; a connect that failed before a byte was written is tried once more, signed anew."""
         lane, story, attempt = passage.lane, passage.story, Attempt()
         began = self.clock.monotonic()
-        if passage.call.scheme.quick:
+        if passage.call.scheme.quick is not None:
             signed = lane.signer.signed(passage.call, token, self.clock.now_ms(), external_id)
         else:
             story.stage = "sign"

@@ -127,8 +127,16 @@ class Settings:
     control: Listen | None = None
     control_token: Reference | None = None
     ca: CaForm | None = None
+    bodies: int | None = None
+
+    @property
+    def most_bodies(self) -> int:
+        """Bytes of request bodies held at once."""
+        largest = max((route.limits.body for route in self.routes), default=0)
+        return self.bodies or max(LEAST_BODIES, 4 * largest)
 
 
+LEAST_BODIES: Final = 64 << 20
 LATER: Final = frozenset(("trace",))
 LATER_IN_ROUTE: Final = frozenset("mode refusals".split())
 """Keys of the contract that come in later versions. They are no part of the schema."""
@@ -270,6 +278,7 @@ def _file(secret: ReferenceShape) -> Record:
                 "what kept tokens are encrypted with, the newest first; default: the account's own secret",
                 (),
             ),
+            "bodies": Key(size(), "request bodies that are held at once, over all workers"),
             "workers": Key(Whole(1, MOST_WORKERS), "processes that serve together", 1),
             "log": Key(LOG, "what is logged, and how", LogSettings()),
             "ca": Key(

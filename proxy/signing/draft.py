@@ -82,10 +82,10 @@ def demands(signatures: Asked, values: Values) -> tuple[Demand, ...]:
     )
 
 
-def at_once(signatures: Sequence[Signature]) -> tuple[Quick, ...]:
-    """To be done at load; empty if one of them needs a private key."""
+def at_once(signatures: Sequence[Signature]) -> tuple[Quick, ...] | None:
+    """To be done at load; None if one of them needs a private key."""
     if any(isinstance(each.key, str) for each in signatures):
-        return ()
+        return None
     return tuple([(each.header, _quick(each, *asked([each]))) for each in signatures])
 
 

@@ -55,7 +55,7 @@ Lacking = tuple[Rows, int | None]
 @dataclass(frozen=True, slots=True)
 class BoundScheme:
     token: bool
-    quick: tuple[Quick, ...] = field(repr=False)
+    quick: tuple[Quick, ...] | None = field(repr=False)
     """Its signatures, if no private key is needed."""
     strip: Strip
     lacking: Remembered[tuple[str, ...], Lacking] = field(repr=False)
@@ -111,7 +111,7 @@ class Signer:
     def signed(self, call: Call, token: Token | None, now_ms: int, external_id: str | None) -> SignedRequest:
         """A draft and its seal in one, for a scheme that `is_quick`."""
         headers, values = self._open(call, token, now_ms, external_id)
-        made = tuple([(name, sign(values)) for name, sign in call.scheme.quick])
+        made = tuple([(name, sign(values)) for name, sign in call.scheme.quick or ()])
         return SignedRequest(call.method, self._origin + call.target, headers + made, call.body)
 
     def _open(self, call: Call, token: Token | None, now_ms: int, external_id: str | None) -> tuple[Headers, Values]:

@@ -1,7 +1,6 @@
 """What is to be told of one request: filled on its way, told once at its end."""
 
-from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from proxy.errors import Sent
 from proxy.model import Attempt
@@ -12,19 +11,13 @@ Stage = Literal["hold", "queue", "token", "sign", "upstream"]
 PHASES: tuple[Phase, ...] = ("token", "sign", "upstream", "total")
 
 
-@dataclass(slots=True)
 class Story:
-    """One request from its head to the last byte of its answer.
+    """One request from its head to the last byte of its answer. What is not told of it yet is the same for all.
 
     `started` and the phases `token` to `total` in seconds of the monotonic clock; a phase of 0 did not come. `status`
     is the one the caller got, 0 when none.
     """
 
-    request_id: str
-    method: str
-    started: float
-    generation: int = 1
-    """Of the configuration that it was served by."""
     route: str = "none"
     external_id: str | None = None
     """Set when Paraf made it: the caller is told."""
@@ -34,7 +27,6 @@ class Story:
     sign: float = 0.0
     upstream: float = 0.0
     total: float = 0.0
-    attempts: list[Attempt] = field(default_factory=list)
     caller: str | None = None
     """Who called, by the name in the configuration, where the route asks for a token."""
     status: int = 0
@@ -46,6 +38,16 @@ class Story:
     provider_status: int | None = None
     provider_code: str | None = None
     code_class: str | None = None
+
+    def __init__(self, request_id: str, method: str, started: float, generation: int = 1, **told: Any) -> None:
+        self.request_id = request_id
+        self.method = method
+        self.started = started
+        self.generation = generation
+        """Of the configuration that it was served by."""
+        self.attempts: list[Attempt] = []
+        if told:
+            vars(self).update(told)
 
     @property
     def phases(self) -> dict[Phase, float]:
