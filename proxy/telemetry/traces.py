@@ -51,7 +51,7 @@ def _noted(phase: Phase) -> Any:
     """A phase of a story, in which each time that is added is a step that ends now."""
 
     def told(story: "TracedStory") -> float:
-        return vars(story).get(phase, 0.0)
+        return float(vars(story).get(phase, 0.0))
 
     def add(story: "TracedStory", seconds: float) -> None:
         now = time.monotonic()
