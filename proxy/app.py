@@ -19,6 +19,7 @@ from typing import Any, Final, TextIO
 from proxy import __version__
 from proxy.answers import Answerer, TokenAnswers
 from proxy.clock import SystemClock
+from proxy.errors import StartError
 from proxy.fetch import TokenFetch, sparing
 from proxy.generation import Generation, Lane
 from proxy.hardening import no_dumps
@@ -147,6 +148,7 @@ class App:
         self.metrics = metrics_of(generation, settings.store.kind, self._clock)
         self.lines = RequestLog(self.logger)
         self._bodies = Bodies(settings.most_bodies)
+        self._clocks_off: set[str] = set()
         self.state: State = "starting"
         self.addresses: list[str] = []
         self.admin_address: str | None = None
@@ -235,8 +237,9 @@ class App:
             found = match(table, request)
             return lanes[found.route.name], found.target
 
-        watch = RequestNews(self.metrics, self.logger, _windows(generation))
-        pipeline = Pipeline(lane_of, transports, self._tokens, self._clock, watch, self._circuit)
+        watch = RequestNews(self.metrics, self.logger, _windows(generation), self._clocks_off)
+        propagate = self._settings.trace.propagate
+        pipeline = Pipeline(lane_of, transports, self._tokens, self._clock, watch, self._circuit, propagate)
         way = with_standins(lanes, self._settings.allowed_hosts, pipeline.handle, self._clock, self.metrics)
         fetch = TokenFetch(lambda: generation, sessions, self._clock)
         return Standing(generation, way, fetch, transports, sessions)
@@ -254,10 +257,11 @@ class App:
 
     def _start_inbound(self, listeners: Listeners, stack: AsyncExitStack) -> None:
         ids, succession = RequestIds(), self._succession
+        story, tell = self._traced(stack)
         server = InboundServer(
             way=succession.way,
-            tell=self._tell,
-            new_story=lambda method: Story(ids.request_id(), method, self._clock.monotonic(), succession.begun()),
+            tell=tell,
+            new_story=lambda method: story(ids.request_id(), method, self._clock.monotonic(), succession.begun()),
             clock=self._clock,
             complain=lambda words: self.logger.error("fault", words=words),
             seat=self._seat,
@@ -280,6 +284,23 @@ class App:
         self.metrics.told(story)
         self.lines.told(story)
         self._succession.ended(story.generation)
+
+    def _traced(self, stack: AsyncExitStack) -> tuple[type[Story], Callable[[Story], None]]:
+        """What the story of a request is, and who is told of it. Raises StartError."""
+        if self._settings.trace.otlp is None:
+            return Story, self._tell
+        try:
+            from proxy.telemetry.traces import TracedStory, Traces  # noqa: PLC0415 -- an extra, and dear to load
+        except ImportError:
+            raise StartError("`trace.otlp` needs OpenTelemetry: pip install 'paraf[otel]'") from None
+        traces = Traces(self._settings.trace.otlp, __version__)
+        stack.push_async_callback(traces.close)
+
+        def tell(story: Story) -> None:
+            self._tell(story)
+            traces.told(story)
+
+        return TracedStory, tell
 
     def _circuit(self, route: str, state: CircuitState) -> None:
         self.metrics.circuit(route, state)

@@ -18,6 +18,14 @@ class LogSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class TraceSettings:
+    """`otlp` is the base address of a collector; without one there are no spans."""
+
+    propagate: bool = False
+    otlp: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Drain:
     """Seconds: how long listeners stay open after SIGTERM, and how long what is in flight may then take."""
 

@@ -85,6 +85,8 @@ class Pipeline:
     watch: Watch
     circuit: Callable[[str, CircuitState], None]
     """Told of a route's circuit when it has changed."""
+    propagate: bool = False
+    """Is the trace of a request sent on to the provider?"""
     looked: dict[str, int] = field(default_factory=dict)
     """By route, the second in which a Date was read last."""
 
@@ -100,6 +102,8 @@ class Pipeline:
                 admitted = request.method, target, request.headers, body
                 admit = lane.signer.admit
                 call = await asyncio.to_thread(admit, *admitted) if len(body) > LARGE else admit(*admitted)
+                if self.propagate and story.trace is not None:
+                    call = call._replace(headers=(*call.headers, *story.trace.headers()))
                 story.stage = "queue"
                 return await self._inside(Passage(lane, call, story, limit))
         except TimeoutError:

@@ -5,7 +5,7 @@ Files and environment are handed in. A value that exists here is valid; all that
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final, cast
 
@@ -20,7 +20,7 @@ from proxy.addresses import (
     parse_listen,
     parse_prefix,
 )
-from proxy.bounds import FORMATS, LEVELS, Circuit, Drain, Limits, LogLevel, LogSettings, Timeouts
+from proxy.bounds import FORMATS, LEVELS, Circuit, Drain, Limits, LogLevel, LogSettings, Timeouts, TraceSettings
 from proxy.crosschecks import DEFAULT_ADDRESSES, cross_check
 from proxy.errors import Finding
 from proxy.outletforms import CA, POOL, EgressForm, PoolForm, TlsForm, egress_shape, tls_shape
@@ -127,6 +127,7 @@ class Settings:
     control: Listen | None = None
     control_token: Reference | None = None
     ca: CaForm | None = None
+    trace: TraceSettings = field(default_factory=TraceSettings)
     bodies: int | None = None
 
     @property
@@ -137,7 +138,6 @@ class Settings:
 
 
 LEAST_BODIES: Final = 64 << 20
-LATER: Final = frozenset(("trace",))
 LATER_IN_ROUTE: Final = frozenset("mode refusals".split())
 """Keys of the contract that come in later versions. They are no part of the schema."""
 
@@ -151,12 +151,23 @@ def _limits(body: float | None, **counts: float | None) -> Limits:
     return cast("Limits", _given(Limits)(body=None if body is None else int(body), **counts))
 
 
+def collector(text: str) -> str:
+    return BaseUrl.parse(text).text
+
+
 LOG: Final = Record(
     {
         "level": Key(Choice(LEVELS), "least severity that is logged"),
         "format": Key(Choice(FORMATS), "auto is human on a terminal, json elsewhere"),
     },
     _given(LogSettings),
+)
+TRACE: Final = Record(
+    {
+        "propagate": Key(Flag(), "send the trace of a request on to the provider"),
+        "otlp": Key(Parsed(collector, "a URL such as http://127.0.0.1:4318"), "collector of OpenTelemetry spans"),
+    },
+    _given(TraceSettings),
 )
 DRAIN: Final = Record(
     {
@@ -291,6 +302,7 @@ def _file(secret: ReferenceShape) -> Record:
                 ),
                 "the local authority of interception; `paraf ca init` makes it",
             ),
+            "trace": Key(TRACE, "traces of requests", TraceSettings()),
             "allowed_hosts": Key(HOSTS, "further names that a loopback listener answers to", ()),
             "drain": Key(DRAIN, "how Paraf ends", Drain()),
             "strict_permissions": Key(Flag(), "secrets that others can read are an error", default=False),
@@ -303,7 +315,6 @@ def _file(secret: ReferenceShape) -> Record:
                 required=True,
             ),
         },
-        later=LATER,
     )
 
 

@@ -35,6 +35,7 @@ from proxy.telemetry import labels
 from proxy.telemetry.logs import RequestLog, configure
 from proxy.telemetry.metrics import FAMILIES
 from proxy.telemetry.story import PHASES, Outcome, Story
+from proxy.telemetry.traceparent import Trace
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -387,6 +388,7 @@ def test_log_fields_are_documented():
     story.attempts.append(Attempt("maybe"))
     story.status, story.error, story.detail = 502, "upstream_protocol", "words"
     story.provider_status, story.provider_code = 200, "1"
+    story.trace = Trace("0" * 32, "0" * 16, sampled=True)
     RequestLog(configure("info", "json", stream, SystemClock())).told(story)
     same(documented(README, "Log lines/Field"), json.loads(stream.getvalue()))
 

@@ -275,7 +275,6 @@ def test_five_mistakes_are_five_findings_each_at_its_place() -> None:
         ("log: info", "1:6: log: must be a mapping (known: format, level)"),
         ("drain: {delay: 5}", "1:16: drain.delay: must be a duration such as 500ms, 3s or 1m"),
         ("strict_permissions: yes", "1:21: strict_permissions: must be true or false"),
-        ("trace: {}", "1:1: trace: not in this version of Paraf: take it out"),
         ("listen: []", "1:9: listen: is empty: needs at least one entry"),
         ("listen: [127.0.0.1:1, 127.0.0.1:9464]",
          "1:23: listen.1: 127.0.0.1:9464 is taken: every listen, admin and control needs an address of its own"),
@@ -481,7 +480,7 @@ def test_the_schema_is_json_and_closed_everywhere() -> None:
 
 def test_later_keys_are_no_part_of_the_schema() -> None:
     names = {path.rpartition(".")[2] for path in setting_paths()}
-    assert names.isdisjoint({"trace", "mode"})
+    assert names.isdisjoint({"mode"})
 
 
 def test_setting_paths_are_dotted() -> None:

@@ -24,6 +24,7 @@ from proxy.inbound.turns import Seat, Turns
 from proxy.model import Clock, Headers, InboundRequest, Tunnel, UpstreamResponse
 from proxy.telemetry.logs import place
 from proxy.telemetry.story import Story
+from proxy.telemetry.traceparent import traced
 
 __all__ = ("InboundServer", "ServerLimits")
 
@@ -141,6 +142,9 @@ class InboundServer:
     async def _serve(self, call: Call) -> Written:
         story = self._new_story(call.message.method)
         call.start(story)
+        headers = call.message.headers
+        if "traceparent" in headers:
+            story.follow(traced(headers.getall("traceparent"), headers.getall("tracestate", ())))
         try:
             await self._answer(call, story)
         except ProxyError as error:

@@ -15,6 +15,7 @@ from structlog.typing import EventDict, FilteringBoundLogger, Processor, Wrapped
 from proxy.model import STARS, Clock, Secret
 from proxy.telemetry.labels import CircuitState, method_label
 from proxy.telemetry.story import Story
+from proxy.telemetry.traceparent import Trace
 from proxy.telemetry.writer import Writer, alone
 
 LATEST: Final = 0.05
@@ -112,7 +113,8 @@ class RequestLog:
 
 def _members(story: Story) -> str:
     """What is known of the request, as members of a JSON object; at once for those that are like most others."""
-    if story.outcome == "forwarded" and story.token and story.caller is None and len(story.attempts) == 1:
+    alone = story.caller is None and story.trace is None and len(story.attempts) == 1
+    if story.outcome == "forwarded" and story.token and alone:
         return (
             f'"request_id": "{story.request_id}", "route": "{story.route}", "method": "{method_label(story.method)}"'
             f', "status": {story.status}, "outcome": "forwarded"{_answered(story)}, "attempts": 1, "sent": "maybe"'
@@ -127,8 +129,12 @@ def _members(story: Story) -> str:
         f', "status": {story.status}, "outcome": "{story.outcome}"'
         f"{'' if story.caller is None else _caller(story.caller)}{'' if story.error is None else _fault(story)}"
         f'{_answered(story)}, "attempts": {sendings}, "sent": "{"maybe" if sendings else "no"}"'
-        f'{"".join(phases)}, "generation": {story.generation}'
+        f'{"".join(phases)}, "generation": {story.generation}{"" if story.trace is None else _traced(story.trace)}'
     )
+
+
+def _traced(trace: Trace) -> str:
+    return f', "trace_id": "{trace.trace_id}", "span_id": "{trace.span_id}"'
 
 
 def _caller(name: str) -> str:
@@ -288,8 +294,8 @@ def place(fault: BaseException) -> str:
 
 
 def silence_aiohttp(logger: FilteringBoundLogger) -> None:
-    """Leads what `aiohttp` and `asyncio` would log into ours. Process-wide, as their loggers are."""
-    for name in ("aiohttp", "asyncio"):
+    """Leads what libraries would log into ours. Process-wide, as their loggers are."""
+    for name in ("aiohttp", "asyncio", "opentelemetry", "urllib3"):
         theirs = logging.getLogger(name)
         theirs.handlers[:] = [_Foreign(logger)]
         theirs.propagate = False

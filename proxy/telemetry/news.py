@@ -52,13 +52,16 @@ class RequestNews:
     The signed time stays this machine's: a made-up one would be a lie.
     """
 
-    def __init__(self, metrics: Metrics, logger: FilteringBoundLogger, windows: Mapping[str, float]) -> None:
+    def __init__(
+        self, metrics: Metrics, logger: FilteringBoundLogger, windows: Mapping[str, float], off: set[str]
+    ) -> None:
+        """`off`: the routes of which it was said that the clocks differ; it outlives a reload."""
         self.arrived = metrics.arrived
         self.attempt = metrics.attempt
         self._metrics = metrics
         self._logger = logger
         self._windows = windows
-        self._far: set[str] = set()
+        self._far = off
 
     def skew(self, route: str, seconds: float) -> None:
         self._metrics.skew(route, seconds)

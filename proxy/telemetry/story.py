@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from proxy.errors import Sent
 from proxy.model import Attempt
+from proxy.telemetry.traceparent import Trace
 
 Outcome = Literal["forwarded", "healed", "refused", "error", "abandoned"]
 Phase = Literal["token", "sign", "upstream", "total"]
@@ -27,6 +28,8 @@ class Story:
     sign: float = 0.0
     upstream: float = 0.0
     total: float = 0.0
+    trace: Trace | None = None
+    """That of the caller, if it sent one; or with a span of ours."""
     caller: str | None = None
     """Who called, by the name in the configuration, where the route asks for a token."""
     status: int = 0
@@ -62,6 +65,10 @@ class Story:
     @property
     def sent(self) -> Sent:
         return "maybe" if self.sendings else "no"
+
+    def follow(self, trace: Trace | None) -> None:
+        """The caller's."""
+        self.trace = trace
 
     def understood(self, code: str | None, code_class: str) -> None:
         """What the provider's newest answer says."""
