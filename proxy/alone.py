@@ -13,6 +13,7 @@ from proxy.generation import Generation
 from proxy.inbound.control import ControlServer, Doors
 from proxy.inbound.operations import ENDPOINTS
 from proxy.loading import ConfigFile, Loaded
+from proxy.notify import Notify
 from proxy.reloading import Reloading, on_hangup
 from proxy.settings import Settings
 from proxy.telemetry.news import ReloadNews
@@ -50,15 +51,17 @@ async def controlled(app: App, alone: Alone, settings: Settings) -> AsyncIterato
         await control.stop()
 
 
-async def run(app: App, loaded: Loaded, file: ConfigFile) -> int:
+async def run(app: App, loaded: Loaded, file: ConfigFile, notify: Notify) -> int:
     """Serve until a signal comes. Exit code 0 after SIGTERM, 130 after Ctrl-C."""
     async with until_signalled() as stop, app.running():
         news = ReloadNews(app.metrics, app.logger)
-        reloading = Reloading(file, loaded, swapping(app), news=news, clock=SystemClock())
+        reloading = Reloading(file, loaded, swapping(app), news=news, clock=SystemClock(), notify=notify)
         async with controlled(app, Alone(app, stop.ask, reloading), loaded.settings), on_hangup(reloading):
             settle_process()
             app.logger.info("ready", **app.listeners.told, version=__version__)
+            notify.ready(f"generation {app.generation.number}")
             await stop.wait()
+            notify.stopping(app.drain_seconds)
             app.logger.info("stopping")
     return stop.exit_code
 

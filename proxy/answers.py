@@ -26,15 +26,10 @@ class TokenAnswers:
         return [await self._of(account) for account in self._accounts()]
 
     async def _of(self, account: Account) -> dict[str, Any]:
-        told = {"account": account.name, "provider": account.provider, "exclusive": account.exclusive}
         try:
-            token, state = await self._tokens.kept(account), "none"
+            return account_shown(account, await self._tokens.kept(account), self._clock)
         except StoreFault:
-            token, state = None, "store unavailable"
-        return {**told, **(self.shown(token) if token else {"state": state})}
-
-    def shown(self, token: Token) -> dict[str, Any]:
-        return token_shown(token, now_ms=self._clock.now_ms(), monotonic=self._clock.monotonic())
+            return {**account_shown(account, None, self._clock), "state": "store unavailable"}
 
     async def _refresh(self, value: Any) -> dict[str, Any]:
         account = self._named(value["account"])
@@ -48,7 +43,7 @@ class TokenAnswers:
             return {"fault": "failed", "words": error.detail}
         except StoreFault:
             return {"fault": "store", "words": "the store of tokens cannot be reached"}
-        return {"account": account.name, **self.shown(token)}
+        return {"account": account.name, **_shown(token, self._clock)}
 
     async def _purge(self, value: Any) -> dict[str, Any]:
         account = self._named(value["account"])
@@ -69,16 +64,22 @@ class TokenAnswers:
         return next((account for account in self._accounts() if account.name == name), None)
 
 
-def token_shown(token: Token, *, now_ms: int, monotonic: float) -> dict[str, Any]:
-    """All that may be told of a token. Ages and lives in seconds; `holder`: the process that fetched it."""
+def account_shown(account: Account, token: Token | None, clock: Clock) -> dict[str, Any]:
+    """All that may be told of an account's token. Ages and lives in seconds; `holder`: the process that fetched it."""
+    told = {"account": account.name, "provider": account.provider, "exclusive": account.exclusive}
+    return {**told, **(_shown(token, clock) if token else {"state": "none"})}
+
+
+def _shown(token: Token, clock: Clock) -> dict[str, Any]:
     told: dict[str, Any] = {
         "state": "live",
         "fingerprint": fingerprint(token),
         "expires_at": _moment(token.expires_at_ms),
-        "expires_in_s": round(token.deadline - monotonic, 1),
+        "expires_in_s": round(token.deadline - clock.monotonic(), 1),
     }
     if token.fetched_at_ms:
-        told |= {"fetched_at": _moment(token.fetched_at_ms), "age_s": round((now_ms - token.fetched_at_ms) / 1000, 1)}
+        age = round((clock.now_ms() - token.fetched_at_ms) / 1000, 1)
+        told |= {"fetched_at": _moment(token.fetched_at_ms), "age_s": age}
     return {**told, "holder": token.holder or None}
 
 

@@ -183,6 +183,11 @@ class App:
         """What new requests are served by."""
         return self._generation
 
+    @property
+    def drain_seconds(self) -> float:
+        """How long it may take to stop."""
+        return self._settings.drain.delay + self._settings.drain.timeout + 1
+
     def swap(self, settings: Settings, generation: Generation) -> None:
         """From here on every new request is served by this generation; what is under way ends with its own.
 

@@ -16,6 +16,7 @@ from proxy.files import Files
 from proxy.inbound.control import Status
 from proxy.loading import ConfigFile, Loaded
 from proxy.model import Clock
+from proxy.notify import NOBODY, Notify
 from proxy.settings import Settings
 from proxy.telemetry.news import ReloadNews
 from proxy.variables import VARIABLES, named
@@ -48,6 +49,7 @@ class Reloading:
         *,
         news: ReloadNews,
         clock: Clock,
+        notify: Notify = NOBODY,
         aside: Aside = asyncio.to_thread,
     ) -> None:
         self._file = file
@@ -55,6 +57,7 @@ class Reloading:
         self._swap = swap
         self._news = news
         self._clock = clock
+        self._notify = notify
         self._aside = aside
         self._one_at_a_time = asyncio.Lock()
         self._seen = running.files
@@ -63,14 +66,18 @@ class Reloading:
     async def reload(self, why: Why) -> Loaded:
         """What serves from now on. Raises ConfigError: then it is what served before."""
         async with self._one_at_a_time:
+            self._notify.reloading()
             try:
                 loaded = await self._loaded()
                 await self._swap(loaded)
             except ConfigError as error:
                 self._refused(error, why)
                 raise
-            self._took(loaded, why)
-            return loaded
+            else:
+                self._took(loaded, why)
+                return loaded
+            finally:
+                self._notify.ready(f"generation {self.status.generation}")
 
     async def watch(self) -> None:
         """Look at the files for ever."""

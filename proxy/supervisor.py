@@ -29,6 +29,7 @@ from proxy.inbound.listeners import Listeners
 from proxy.inbound.operations import ENDPOINTS
 from proxy.inbound.turns import Turns
 from proxy.loading import ConfigFile, Loaded
+from proxy.notify import NOBODY, Notify
 from proxy.reloading import Reloading, on_hangup
 from proxy.settings import Settings
 from proxy.telemetry.logs import configure, set_level, silence_aiohttp
@@ -64,6 +65,7 @@ class Supervisor:
         file: ConfigFile,
         listeners: Listeners,
         *,
+        notify: Notify = NOBODY,
         directory: Path | None = None,
         log: TextIO = sys.stderr,
     ) -> None:
@@ -72,11 +74,12 @@ class Supervisor:
         self._file = file
         self._listeners = listeners
         self._directory = directory
+        self._notify = notify
         clock = self._clock = SystemClock()
         self.logger = configure(settings.log.level, settings.log.format, log, clock, writer=without_thread)
         self._metrics = metrics_of(self._generation, settings.store.kind, clock)
         news = ReloadNews(self._metrics, self.logger)
-        self.reloading = Reloading(file, loaded, self._swap, news=news, clock=clock, aside=_at_once)
+        self.reloading = Reloading(file, loaded, self._swap, news=news, clock=clock, notify=notify, aside=_at_once)
         self._swapping = False
         self._turns = Turns(settings.workers)
         self._changed = asyncio.Event()
@@ -205,6 +208,7 @@ class Supervisor:
         if not self._was_ready and self.state == "ready":
             self._was_ready = True
             self.logger.info("ready", **self._listeners.told, version=__version__, workers=len(self._crew))
+            self._notify.ready(f"generation {self._generation.number}")
 
     def _fails(self) -> bool:
         return not self._was_ready and any(member.false_starts >= FALSE_STARTS for member in self._crew)
@@ -269,6 +273,7 @@ class Supervisor:
         """Drain, hurry, kill: each for those whom the step before did not end."""
         drain = self._settings.drain
         self.logger.info("stopping")
+        self._notify.stopping(drain.delay + drain.timeout + 3 * SPARE)
         await _within(drain.delay, self._hurried.wait())
         self._listeners.turn_away()
         for listener in self._listeners.callers:

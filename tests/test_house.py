@@ -45,7 +45,7 @@ LAYERS = """
     addresses shape bounds
     source
     model
-    errors clock hardening line remembered __init__
+    errors clock hardening line notify remembered __init__
 """
 """From the top down. A row imports from rows below it; two rooms of one row do not know each other."""
 

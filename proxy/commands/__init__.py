@@ -20,6 +20,8 @@ COMMANDS: Final = {
     "exec": "exec",
     "env": "exec",
     "ca": "ca",
+    "token": "token",
+    "wait": "wait",
     "sandbox": "sandbox",
     "inject": "inject",
     "providers": "show",

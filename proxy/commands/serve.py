@@ -12,6 +12,7 @@ from proxy.app import App, event_loop, prepare_process
 from proxy.commands.configuration import config_options
 from proxy.inbound.listeners import Listeners, bound
 from proxy.loading import ConfigFile, Loaded
+from proxy.notify import Notify
 from proxy.settings import MOST_WORKERS, Settings
 from proxy.sharing import shared_store, with_parts
 from proxy.variables import VARIABLES, named
@@ -47,14 +48,16 @@ def _alone(config: ConfigFile, loaded: Loaded, listeners: Listeners) -> int:
     for warning in loaded.warnings:
         app.logger.warning("configuration", finding=str(warning))
     with asyncio.Runner(loop_factory=event_loop()) as runner:
-        return runner.run(run(app, loaded, config))
+        return runner.run(run(app, loaded, config, Notify.taken(os.environ)))
 
 
 def _together(config: ConfigFile, loaded: Loaded, listeners: Listeners) -> int:
     from proxy.supervisor import Supervisor
 
     with shared_store(loaded.settings, os.environ) as (settings, directory):
-        supervisor = Supervisor(settings, loaded, config, listeners, directory=directory)
+        supervisor = Supervisor(
+            settings, loaded, config, listeners, notify=Notify.taken(os.environ), directory=directory
+        )
         for warning in loaded.warnings:
             supervisor.logger.warning("configuration", finding=str(warning))
         if directory is not None:
