@@ -40,6 +40,7 @@ from proxy.outbound.transport import Transport
 from proxy.outbound.wire import WireTransport
 from proxy.pipeline import Pipeline
 from proxy.settings import Settings
+from proxy.shadow import Shadows
 from proxy.standing import Standing, Succession, connections, succeeding
 from proxy.storeforms import StoreKind
 from proxy.stores.opening import opened
@@ -110,6 +111,7 @@ def metrics_of(generation: Generation, store: StoreKind, clock: Clock) -> Metric
         version=__version__,
         python=sys.version.split()[0],
         clock=clock,
+        shadows=[name for name, lane in generation.lanes.items() if lane.bystander],
     )
 
 
@@ -237,6 +239,10 @@ class App:
             lambda lane: transport_for(lane, self._system, self._own),
             lambda lane: _token_transport(lane, self._system, self._own),
         )
+        sending = transports
+        if any(lane.bystander for lane in lanes.values()):
+            shadows = Shadows(generation, self._clock, self.metrics, self.logger)
+            lanes, sending = shadows.lanes, shadows.over(transports)
 
         def lane_of(request: InboundRequest) -> tuple[Lane, str]:
             found = match(table, request)
@@ -244,7 +250,7 @@ class App:
 
         watch = RequestNews(self.metrics, self.logger, _windows(generation), self._clocks_off)
         propagate = self._settings.trace.propagate
-        pipeline = Pipeline(lane_of, transports, self._tokens, self._clock, watch, self._circuit, propagate)
+        pipeline = Pipeline(lane_of, sending, self._tokens, self._clock, watch, self._circuit, propagate)
         way = with_standins(lanes, self._settings.allowed_hosts, pipeline.handle, self._clock, self.metrics)
         fetch = TokenFetch(lambda: generation, sessions, self._clock)
         return Standing(generation, way, fetch, transports, sessions)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Final, Literal
 
+Mode = Literal["sign", "shadow"]
+MODES: Final[tuple[Mode, ...]] = ("sign", "shadow")
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "human", "json"]
 LEVELS: Final = ("debug", "info", "warning", "error")

@@ -33,6 +33,7 @@ from proxy.sealing import PrivateKeys
 from proxy.settings import RouteSettings, Settings
 from proxy.shape import did_you_mean
 from proxy.signing.binding import Binding, bind, credential_bytes, effective
+from proxy.signing.bystander import Bystander
 from proxy.signing.exchange import Exchange
 from proxy.signing.names import needed_credentials
 from proxy.signing.overrides import override_faults
@@ -81,6 +82,8 @@ class Lane:
     """Who may call, where the route asks."""
     standin: BaseUrl | None
     """The base of the token call, if a stand-in answers there."""
+    bystander: Bystander | None = field(repr=False)
+    """In shadow mode, what stands where the signer would."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,8 +213,8 @@ class _Builder:
         faults = list(override_faults(profile, switches, route.switches))
         for fault in misplaced + faults:
             self._find(route, fault.path, fault.words, key=fault.at_key)
-        if route.token_standin and profile.token is None:
-            self._find(route, ("token_standin",), f"{profile.name} has no token: nothing to stand in for; take it out")
+        if route.token_standin and (words := _no_standin(route, profile)):
+            self._find(route, ("token_standin",), words)
         credentials = self._credentials(route, profile, _needed(route, profile, switches, faults))
         callers, outlet = self._callers(route), self._outlet(route, places.api.host if places else None)
         if places is None or credentials is None or faults:
@@ -247,6 +250,7 @@ class _Builder:
             outlet=outlet,
             callers=callers,
             standin=places.token if route.token_standin else None,
+            bystander=Bystander(binding, *places) if route.mode == "shadow" else None,
         )
 
     def _credentials(self, route: RouteSettings, profile: Profile, needed: frozenset[str]) -> "_Credentials | None":
@@ -366,6 +370,15 @@ def _needed(route: RouteSettings, profile: Profile, switches: Mapping[str, Any],
     if switches["signature"] not in profile.schemes:
         return frozenset(route.credentials) & frozenset(profile.credentials)
     return needed_credentials(profile, {**switches, "string": None, "key": None, "headers": None})
+
+
+def _no_standin(route: RouteSettings, profile: Profile) -> str:
+    """Why a stand-in makes no sense here."""
+    if profile.token is None:
+        return f"{profile.name} has no token: nothing to stand in for; take it out"
+    if route.mode == "shadow":
+        return "the provider does not know a stand-in's token: with mode: shadow it would refuse every call"
+    return ""
 
 
 def _wants_token(binding: Binding) -> bool:

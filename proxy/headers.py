@@ -118,6 +118,16 @@ class Strip:
         return "coding" if folded == "accept-encoding" else "passes"
 
 
+def as_sent(headers: Headers) -> Headers:
+    """All but what belongs to the connection, and what is meant for Paraf."""
+    nominated = _nominated(headers, names_of(headers)) - _NOT_NOMINATED
+    return tuple([row for row in headers if not _is_of_the_connection(fold(row[0]), nominated)])
+
+
+def _is_of_the_connection(folded: str, nominated: frozenset[str]) -> bool:
+    return folded in FRAMING or folded in nominated or folded.startswith("x-paraf-")
+
+
 def decoded(raw: Sequence[tuple[bytes, bytes]], errors: str = "strict") -> Headers:
     """Raises ValueError for what is not UTF-8, or would be two lines."""
     if not raw:

@@ -102,7 +102,7 @@ class Pipeline:
                 admitted = request.method, target, request.headers, body
                 admit = lane.signer.admit
                 call = await asyncio.to_thread(admit, *admitted) if len(body) > LARGE else admit(*admitted)
-                if self.propagate and story.trace is not None:
+                if self.propagate and story.trace is not None and lane.bystander is None:
                     call = call._replace(headers=(*call.headers, *story.trace.headers()))
                 story.stage = "queue"
                 return await self._inside(Passage(lane, call, story, limit))

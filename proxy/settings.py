@@ -20,7 +20,19 @@ from proxy.addresses import (
     parse_listen,
     parse_prefix,
 )
-from proxy.bounds import FORMATS, LEVELS, Circuit, Drain, Limits, LogLevel, LogSettings, Timeouts, TraceSettings
+from proxy.bounds import (
+    FORMATS,
+    LEVELS,
+    MODES,
+    Circuit,
+    Drain,
+    Limits,
+    LogLevel,
+    LogSettings,
+    Mode,
+    Timeouts,
+    TraceSettings,
+)
 from proxy.crosschecks import DEFAULT_ADDRESSES, cross_check
 from proxy.errors import Finding
 from proxy.outletforms import CA, POOL, EgressForm, PoolForm, TlsForm, egress_shape, tls_shape
@@ -100,6 +112,7 @@ class RouteSettings:
     caller_token: Mapping[str, Reference]
     token_standin: bool
     allow_private: bool
+    mode: Mode
     tls: TlsForm
     egress_proxy: EgressForm | None
     pool: PoolForm
@@ -138,7 +151,7 @@ class Settings:
 
 
 LEAST_BODIES: Final = 64 << 20
-LATER_IN_ROUTE: Final = frozenset("mode refusals".split())
+LATER_IN_ROUTE: Final = frozenset(("refusals",))
 """Keys of the contract that come in later versions. They are no part of the schema."""
 
 
@@ -251,6 +264,7 @@ def _route(secret: ReferenceShape) -> Record:
                 "who may call, by name, and the token that each sends",
             ),
             "allow_small_keys": Key(Flag(), "take RSA keys of fewer than 2048 bit", default=False),
+            "mode": Key(Choice(MODES), "shadow: the caller's own signature goes through, and is compared", "sign"),
             "allow_private": Key(Flag(), "the upstream's name may lead to an address of this network", default=False),
             "token_standin": Key(Flag(), "answer the provider's token endpoint here, for SDKs", default=False),
             "tls": Key(tls_shape(secret), "TLS to the provider", TlsForm()),

@@ -20,13 +20,13 @@ ROOT = Path(__file__).parent.parent
 LAYERS = """
     __main__
     commands
-    compare evidence supervisor
+    compare supervisor
     worker alone child
     app kube sandbox
     standing reloading
     inbound
-    pipeline
-    crew answers
+    pipeline shadow
+    crew answers evidence
     fetch loading
     generation
     interception surroundings

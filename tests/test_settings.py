@@ -291,7 +291,6 @@ def test_mistakes_at_the_top(line: str, finding: str) -> None:
     ("line", "finding"),
     [
         ("timeout: {total: 1s}", "7:5: routes.doku.timeout: unknown key (did you mean timeouts?)"),
-        ("mode: shadow", "7:5: routes.doku.mode: not in this version of Paraf: take it out"),
         ("tls: {sni: 'x:1'}", ("7:16: routes.doku.tls.sni: must be a host name alone, such as api.example.com: "
                               "no scheme, port, path or *")),
         ("tls: {min_version: 1.1}", "7:24: routes.doku.tls.min_version: unknown value (did you mean 1.3?)"),
@@ -480,7 +479,7 @@ def test_the_schema_is_json_and_closed_everywhere() -> None:
 
 def test_later_keys_are_no_part_of_the_schema() -> None:
     names = {path.rpartition(".")[2] for path in setting_paths()}
-    assert names.isdisjoint({"mode"})
+    assert names.isdisjoint({"refusals"})
 
 
 def test_setting_paths_are_dotted() -> None:

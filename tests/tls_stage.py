@@ -6,7 +6,7 @@ import ssl
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -83,9 +83,17 @@ class TlsStage:
 
 
 @asynccontextmanager
-async def tls_stage(folder: Path, profile: str, *hosts: str, **route: Any) -> AsyncIterator[TlsStage]:
-    """One account of `profile`, whose provider is the sandbox at `https://localhost`, and `hosts` that select it."""
+async def tls_stage(folder: Path, profile: str, *hosts: str, base: str = "", **route: Any) -> AsyncIterator[TlsStage]:
+    """One account of `profile`, whose provider is the sandbox at `https://localhost`, and `hosts` that select it.
+
+    `base`: a path below which the provider is, and which it does not sign. External ids may be of any form.
+    """
     (fresh,) = of(profile)
+    readings = {"external_id": "free"} | ({"strip_base_path": "true"} if base else {})
+    if base:
+        route["strip_base_path"] = True
+    account = replace(fresh.account, name=base.strip("/") or fresh.account.name, readings=readings)
+    fresh = replace(fresh, account=account)
     authority = trustme.CA()
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost").configure_cert(tls)
@@ -100,7 +108,7 @@ async def tls_stage(folder: Path, profile: str, *hosts: str, **route: Any) -> As
         credentials["private_key"] = {"file": "private.pem"}
     written = {
         "provider": profile,
-        "upstream": f"https://localhost:{port}",
+        "upstream": f"https://localhost:{port}{base}",
         "hosts": list(hosts),
         "allow_private": True,
         "tls": {"ca": "provider-ca.pem"},

@@ -74,6 +74,8 @@ class StandIns:
             return await self._way(request, story)
         story.route, story.detail = lane.route.name, WORDS
         self._watch.arrived(story.route)
+        if lane.callers is not None:
+            story.caller = lane.callers.recognise(request)
         await request.hold(lane.route.limits.body)
         story.outcome = "forwarded"
         return Answer(token_answer(lane.profile.token.answer, self._token, self._clock.now_ms()))

@@ -20,7 +20,8 @@ class SandboxAccount:
     """One merchant, mounted at `/<name>`.
 
     `readings` settle what the provider's documents leave open, against the profile's `Rule`: `canonical`,
-    `sign_path`, `digest_for`, `token_separator`, `strip_base_path` (`true` | `false`), `timestamp` (`free`).
+    `sign_path`, `digest_for`, `token_separator`, `strip_base_path` (`true` | `false`), `timestamp` and
+    `external_id` (`free`).
     """
 
     name: str

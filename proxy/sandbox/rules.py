@@ -78,6 +78,7 @@ READINGS: Final[Mapping[str, tuple[str, ...]]] = {
     "sign_path": get_args(PathMode),
     "digest_for": ("by_method", "by_body"),
     "timestamp": ("free",),
+    "external_id": ("free",),  # SNAP wants digits; the libraries of DOKU, NICEPAY and DANA send letters too
     "token_separator": ("|", ":"),
     "strip_base_path": ("true", "false"),
 }
@@ -85,6 +86,8 @@ _FIELDS: Final = {"token_separator": "separator"}
 
 
 def _read(rule: Rule, name: str, value: str) -> Rule:
+    if name == "external_id":
+        return replace(rule, external_form=r"[!-~]{1,128}", external_words="1 to 128 characters without blanks")
     if name == "timestamp":
         return _with_times(rule, "free")
     changes: dict[str, Any] = {_FIELDS.get(name, name): value == "true" if name == "strip_base_path" else value}

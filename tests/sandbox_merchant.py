@@ -145,6 +145,7 @@ class Merchant:
 
     async def ask(self, **over: Any) -> Reply:
         headers, body = self.token_request(**over)
+        headers["Content-Type"] = "application/json"
         return await self.exchange("POST", self.ways.token_path, headers, body)
 
     async def log_in(self) -> Reply:
