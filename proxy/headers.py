@@ -120,7 +120,7 @@ class Strip:
 
 def as_sent(headers: Headers) -> Headers:
     """All but what belongs to the connection, and what is meant for Paraf."""
-    nominated = _nominated(headers, names_of(headers)) - _NOT_NOMINATED
+    nominated = _nominated(headers, _connections(names_of(headers))) - _NOT_NOMINATED
     return tuple([row for row in headers if not _is_of_the_connection(fold(row[0]), nominated)])
 
 

@@ -14,7 +14,7 @@ from proxy.signing.signer import BoundScheme, Call, Signer
 
 _NOTHING: Final = BoundScheme(
     token=False,
-    is_quick=True,
+    quick=None,  # its draft is what leaves
     strip=Strip.of(owned=(), single=()),
     lacking=Remembered(lambda _: ((), None)),
     signatures=(),
