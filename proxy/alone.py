@@ -7,7 +7,7 @@ from typing import Any
 
 from proxy import __version__
 from proxy.addresses import TcpListen
-from proxy.app import App, settle_process, until_signalled
+from proxy.app import App, settle_process
 from proxy.clock import SystemClock
 from proxy.generation import Generation
 from proxy.inbound.control import ControlServer, Doors
@@ -16,6 +16,7 @@ from proxy.loading import ConfigFile, Loaded
 from proxy.notify import Notify
 from proxy.reloading import Reloading, on_hangup
 from proxy.settings import Settings
+from proxy.stopping import until_signalled
 from proxy.telemetry.news import ReloadNews
 
 

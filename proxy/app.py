@@ -14,7 +14,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Final, TextIO
+from typing import Final, TextIO
 
 from proxy import __version__
 from proxy.answers import Answerer, TokenAnswers
@@ -186,6 +186,16 @@ class App:
         return self._generation
 
     @property
+    def settings(self) -> Settings:
+        """As new requests are served by them."""
+        return self._settings
+
+    @property
+    def in_service(self) -> list[int]:
+        """The generations that requests or token calls are under way on, and the newest."""
+        return self._succession.numbers
+
+    @property
     def drain_seconds(self) -> float:
         """How long it may take to stop."""
         return self._settings.drain.delay + self._settings.drain.timeout + 1
@@ -195,14 +205,13 @@ class App:
 
         Nothing is changed if it cannot be done.
         """
-        before = self._generation
-        self._generation = succeeding(generation, before)
+        before = self._settings, self._generation
+        self._settings, self._generation = settings, succeeding(generation, self._generation)
         try:
             standing = self._standing(self._succession.newest)
         except BaseException:
-            self._generation = before
+            self._settings, self._generation = before
             raise
-        self._settings = settings
         self._bodies.most = settings.most_bodies
         set_level(self.logger, settings.log.level)
         self.lines.follow()
@@ -272,7 +281,7 @@ class App:
         server = InboundServer(
             way=succession.way,
             tell=tell,
-            new_story=lambda method: story(ids.request_id(), method, self._clock.monotonic(), succession.begun()),
+            new_story=lambda method: story(ids.request_id(), method, self._clock.monotonic(), succession.newest.number),
             clock=self._clock,
             complain=lambda words: self.logger.error("fault", words=words),
             seat=self._seat,
@@ -294,7 +303,8 @@ class App:
             self.metrics.left(story.route)
         self.metrics.told(story)
         self.lines.told(story)
-        self._succession.ended(story.generation)
+        if story.on_way:
+            self._succession.ended(story.generation)
 
     def _traced(self, stack: AsyncExitStack) -> tuple[type[Story], Callable[[Story], None]]:
         """What the story of a request is, and who is told of it. Raises StartError."""
@@ -328,8 +338,8 @@ class App:
 
 
 def prepare_process() -> None:
-    """What a process that holds keys and connections wants of its system. SIGHUP is kept for reloads to come: until
-    then it must not end what is in flight.
+    """What a process that holds keys and connections wants of its system. SIGHUP reloads; until somebody listens to it,
+    it must not end what is in flight.
     """
     no_dumps()
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -343,55 +353,6 @@ def settle_process() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLD)
-
-
-class Stop:
-    """Set by the first SIGTERM or Ctrl-C; the second does not wait for what is in flight."""
-
-    def __init__(self, task: "asyncio.Task[Any] | None") -> None:
-        self._task = task
-        self._asked = asyncio.Event()
-        self._first: signal.Signals | None = None
-
-    def __call__(self, number: signal.Signals) -> None:
-        if self.asked:
-            self.hurry()
-        self.ask(number)
-
-    def ask(self, number: signal.Signals = signal.SIGTERM) -> None:
-        """However often."""
-        self._first = self._first or number
-        self._asked.set()
-
-    def hurry(self) -> None:
-        if self._task:
-            self._task.cancel()
-
-    async def wait(self) -> None:
-        await self._asked.wait()
-
-    @property
-    def asked(self) -> bool:
-        return self._asked.is_set()
-
-    @property
-    def exit_code(self) -> int:
-        return 128 + signal.SIGINT if self._first == signal.SIGINT else 0
-
-
-@asynccontextmanager
-async def until_signalled() -> AsyncIterator[Stop]:
-    loop, stop = asyncio.get_running_loop(), Stop(asyncio.current_task())
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop, number)
-    try:
-        yield stop
-    except asyncio.CancelledError:
-        if not stop.asked:
-            raise
-    finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
 
 
 def event_loop() -> Callable[[], asyncio.AbstractEventLoop]:

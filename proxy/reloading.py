@@ -25,7 +25,7 @@ POLL: Final = 5.0
 """Seconds between two looks at the files."""
 SETTLED: Final = 1.0
 """Seconds for which changed files must stay as they are, unless somebody asks: half a secret must not be taken."""
-RESTART: Final = ("listen", "admin", "control", "store", "workers", "log.format")
+RESTART: Final = ("listen", "admin", "control", "store", "workers", "log.format", "trace.otlp")
 """What is bound, opened or forked once."""
 
 Why = Literal["signal", "control", "files"]

@@ -53,6 +53,10 @@ class Succession:
         self._before: Generation | None = None
         self._closing: set[asyncio.Task[None]] = set()
 
+    @property
+    def numbers(self) -> list[int]:
+        return sorted(self._standing)
+
     def follow(self, standing: Standing) -> None:
         """What is new goes to this one from here on."""
         before = self.newest if self._standing else None
@@ -62,15 +66,12 @@ class Succession:
             self._before = before.generation
             self._retire(before)
 
-    def begun(self) -> int:
-        """Something begins on the newest, whose number this is; it must be said to have `ended` once."""
+    def way(self, request: InboundRequest, story: Story) -> Awaitable[UpstreamResponse]:
+        """Of the newest, which is in use until the story is said to have `ended`."""
         newest = self.newest
         newest.under_way += 1
-        return newest.number
-
-    def way(self, request: InboundRequest, story: Story) -> Awaitable[UpstreamResponse]:
-        """Of the generation that the story began on: nothing has come between."""
-        return self.newest.way(request, story)
+        story.generation, story.on_way = newest.number, True
+        return newest.way(request, story)
 
     def ended(self, number: int) -> None:
         standing = self.newest if number == self.newest.number else self._standing[number]

@@ -88,6 +88,8 @@ class Supervisor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._was_ready = False
         self._signal: signal.Signals | None = None
+        self._by_hand = False
+        """It was `quit`: the signal that a pod's end brings next hurries nobody."""
         self._killed = False
 
     def run(self) -> int:
@@ -117,6 +119,7 @@ class Supervisor:
         return "ready" if enough(member.ready for member in self._crew) else "starting"
 
     def quit(self) -> None:
+        self._by_hand = self._signal is None
         self._signal = self._signal or signal.SIGTERM
         self._changed.set()
 
@@ -183,9 +186,9 @@ class Supervisor:
         await servers.enter_async_context(on_hangup(self.reloading))
 
     def _signalled(self, number: signal.Signals) -> None:
-        if self._signal is not None:
+        if self._signal is not None and not self._by_hand:
             self._hurried.set()
-        self._signal = self._signal or number
+        self._signal, self._by_hand = self._signal or number, False
         self._changed.set()
 
     async def _due(self) -> list[Member]:

@@ -14,7 +14,7 @@ from socket import socket
 from typing import Any, Final
 
 from proxy.answers import Answerer
-from proxy.app import App, Stop, event_loop, settle_process
+from proxy.app import App, event_loop, settle_process
 from proxy.errors import ConfigError
 from proxy.files import Files
 from proxy.generation import Generation
@@ -24,6 +24,7 @@ from proxy.line import Line
 from proxy.loading import ConfigFile, Loaded
 from proxy.settings import Settings
 from proxy.sharing import joined
+from proxy.stopping import Stop
 from proxy.telemetry.logs import place
 from proxy.telemetry.merge import to_json
 from proxy.variables import VARIABLES, named

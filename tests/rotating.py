@@ -98,7 +98,7 @@ async def reloaded_under_load(folder: Path, *, workers: int, seconds: float, eve
         callers.start(6, kept=True)
         callers.start(2, kept=False)
         until, spent = time.monotonic() + seconds, []
-        while time.monotonic() < until:
+        while time.monotonic() < until or made.number < 4:
             began = time.monotonic()
             made.turn()
             status, _, told = await operate(paraf.ready["control"], "POST", "/-/reload")

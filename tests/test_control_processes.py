@@ -1,8 +1,13 @@
 """Control of `paraf serve` as real processes."""
 
+import asyncio
+import signal
+
 import pytest
 from operating import operate
-from processes import serving
+from processes import Callers, configuration, serving
+from processes import ask as slow
+from rawpeer import RawPeer, ok
 from running import of, routes
 from test_service import ask
 
@@ -59,3 +64,21 @@ async def test_quit_ends_as_sigterm_does(tmp_path, sandbox, workers):
         assert paraf.told("stopping")
         assert paraf.other == []
     assert {path.name for path in tmp_path.iterdir()} == {"paraf.yaml"}
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_a_signal_after_quit_hurries_nobody(tmp_path, workers):
+    """A Job's pod: the work asks Paraf to quit, ends, and the kubelet signals what is left."""
+    release = asyncio.Event()
+    async with RawPeer(lambda _request: [release, ok(b"{}")]) as peer:
+        made = configuration(peer.url, control=f"unix:{tmp_path}/control.sock")
+        async with serving(tmp_path, made, "--workers", workers) as paraf, Callers(paraf.address) as callers:
+            under_way = asyncio.create_task(slow(*await callers.connect()))
+            await peer.until(lambda peer: len(peer.requests) == 1)
+            assert (await operate(paraf.ready["control"], "POST", "/-/quit"))[0] == 202
+            await paraf.until(lambda: paraf.told("stopping"))
+            paraf.kill(signal.SIGTERM)
+            await asyncio.sleep(0.3)
+            release.set()
+            assert (await under_way)[0] == 200
+            assert await paraf.ended() == 0

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = """
     __main__
     commands
-    compare supervisor
+    compare doctor supervisor
     worker alone child
     app kube sandbox
     standing reloading
@@ -45,7 +45,7 @@ LAYERS = """
     addresses shape bounds
     source
     model
-    errors clock hardening line notify remembered __init__
+    errors clock hardening line notify stopping remembered __init__
 """
 """From the top down. A row imports from rows below it; two rooms of one row do not know each other."""
 

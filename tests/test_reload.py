@@ -192,6 +192,7 @@ async def test_a_request_ends_with_what_it_began(tmp_path):
             assert (await call(caller, "/other/fast")).value("X-Paraf-Error") == "no_route"
             assert [line["generation"] for line in paraf.requests()] == [1, 2]
             assert paraf.metric("paraf_inflight_requests") == 0
+            assert paraf.app.in_service == [2]
             assert paraf.metric("paraf_requests_total", route="other", outcome="forwarded") == 1
 
 
@@ -259,7 +260,6 @@ async def test_a_worker_that_begins_later_has_the_newest(tmp_path):
         for pid in before.values():
             os.kill(pid, signal.SIGKILL)
         await paraf.until(lambda: set(paraf.workers.values()).isdisjoint(before.values()))
-        await asyncio.sleep(0.5)
         async with Callers(paraf.address) as callers:
             callers.start(4, kept=False)
             await paraf.until(lambda: len({line["worker"] for line in paraf.told("request")}) == 2)

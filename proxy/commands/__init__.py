@@ -17,6 +17,8 @@ COMMANDS: Final = {
     "serve": "serve",
     "check": "check",
     "sign": "sign",
+    "verify": "verify",
+    "doctor": "doctor",
     "exec": "exec",
     "env": "exec",
     "ca": "ca",

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import click
 
-from proxy.app import App, until_signalled
+from proxy.app import App
 from proxy.clock import SystemClock
 from proxy.commands import EXIT_FAILURE, fresh
 from proxy.commands.configuration import text_of
@@ -24,6 +24,7 @@ from proxy.generation import build
 from proxy.sandbox.accounts import fresh_accounts
 from proxy.sandbox.server import Sandbox
 from proxy.settings import read_settings
+from proxy.stopping import until_signalled
 
 PROFILES: Final = ("klikoo", "netzme", "ifortepay-payment", "ifortepay-disbursement", "doku")
 USUAL: Final = ("127.0.0.1:8080", "127.0.0.1:9464")

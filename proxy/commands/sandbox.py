@@ -7,13 +7,13 @@ from pathlib import Path
 import click
 
 from proxy.addresses import TcpListen, parse_listen
-from proxy.app import until_signalled
 from proxy.clock import SystemClock
 from proxy.commands import fresh
 from proxy.errors import StartError
 from proxy.sandbox.accounts import FreshAccount, fresh_accounts
 from proxy.sandbox.rules import RULES
 from proxy.sandbox.server import Sandbox
+from proxy.stopping import until_signalled
 
 
 @click.command()

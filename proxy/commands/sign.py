@@ -3,21 +3,18 @@
 import asyncio
 import hashlib
 import json
-import re
 from dataclasses import dataclass
-from datetime import datetime
-from pathlib import Path
 from typing import Any, Final
 
 import click
 
 from proxy.clock import SystemClock
+from proxy.commands.asked import Look, as_curl, body_of, headers_of, moment, with_host
 from proxy.commands.configuration import Loaded, config_options, load
 from proxy.errors import ProxyError
 from proxy.generation import Lane
-from proxy.headers import value_of
 from proxy.inbound.ways import match
-from proxy.model import Headers, Secret, SignedRequest, Token
+from proxy.model import Secret, SignedRequest, Token
 from proxy.sealing import seal
 from proxy.signing.canonical import NotJson, minify, sort_keys, strip_blanks
 from proxy.signing.draft import Draft
@@ -25,20 +22,6 @@ from proxy.signing.signer import Call
 
 PLACEHOLDER: Final = "TOKEN"
 """Stands for the access token when none is given: nothing is fetched for a look."""
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """A request as `match` reads it: the head alone."""
-
-    method: str
-    target: str
-    headers: Headers
-    loopback: bool = True
-    tunnel: None = None
-
-    async def hold(self, _limit: int) -> bytes:
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +75,10 @@ def sign(
 ) -> None:  # fmt: skip
     """Show what Paraf would send for METHOD TARGET through ROUTE. TARGET is what the caller sends, prefix included."""
     loaded = load(file, allow_inline_secrets=allow_inline_secrets)
-    now_ms = _moment(at) if at else SystemClock().now_ms()
+    now_ms = moment(at) if at else SystemClock().now_ms()
+    look = Look(method.upper(), target, with_host(headers_of(headers)))
     try:
-        signed = asyncio.run(
-            _sign(
-                loaded, route, Look(method.upper(), target, _headers(headers)), _body(data), now_ms, token, external_id
-            )
-        )
+        signed = asyncio.run(_sign(loaded, route, look, body_of(data), now_ms, token, external_id))
     except ProxyError as error:
         raise click.ClickException(f"{error.code}: {error.detail}") from None
     if token == PLACEHOLDER and signed.call.scheme.token:
@@ -125,36 +105,6 @@ async def _sign(
     return Signed(lane, call, draft, await seal(draft, lane.keys))
 
 
-def _moment(text: str) -> int:
-    """Epoch milliseconds of an RFC 3339 time or of themselves."""
-    if re.fullmatch(r"\d{1,15}", text, re.ASCII):
-        return int(text)
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise click.UsageError("--at takes an RFC 3339 time such as 2026-01-15T10:30:45+07:00, or epoch ms") from None
-    if moment.tzinfo is None:
-        raise click.UsageError("--at needs an offset, such as +07:00 or Z")
-    return int(moment.timestamp()) * 1000 + moment.microsecond // 1000
-
-
-def _body(data: str) -> bytes:
-    if not data.startswith("@"):
-        return data.encode()
-    try:
-        return Path(data[1:]).read_bytes()
-    except OSError as error:
-        raise click.UsageError(f"-d: the file cannot be read ({error.strerror})") from None
-
-
-def _headers(lines: tuple[str, ...]) -> Headers:
-    pairs = [line.partition(":") for line in lines]
-    if any(not colon or not name.strip() for name, colon, _ in pairs):
-        raise click.UsageError("-H takes `Name: value`")
-    given = tuple((name.strip(), value.strip()) for name, _, value in pairs)
-    return given if value_of(given, "Host") else (("Host", "localhost"), *given)
-
-
 def _report(signed: Signed) -> str:
     """For people: blanks of the string-to-sign visible, the digest under each body form, a curl line to copy."""
     parts = signed.as_json()
@@ -167,6 +117,8 @@ def _report(signed: Signed) -> str:
         *(f"string-to-sign  {_visible(demand.message)}" for demand in signed.draft.demands),
         "headers",
         *(f"  {name}: {value}" for name, value in signed.request.headers),
+        "to send it by hand",
+        f"  {as_curl(signed.request)}",
     ]
     return "\n".join(rows)
 

@@ -16,7 +16,7 @@ _NOTHING: Final = BoundScheme(
     token=False,
     quick=None,  # its draft is what leaves
     strip=Strip.of(owned=(), single=()),
-    lacking=Remembered(lambda _: ((), None)),
+    lacking=Remembered(lambda _: ((), (), None)),
     signatures=(),
     headers_due=(),
     header_names=(),

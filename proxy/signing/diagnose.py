@@ -26,7 +26,7 @@ from proxy.signing.reading import Deviation, Presented, Reading, reading
 from proxy.signing.template import Template
 
 Explanation = tuple[Deviation, ...]
-WORK: Final = 600_000
+WORK: Final = 400_000
 """Strings that are tried at most, each with a kilobyte of body counted as one more: some seconds."""
 _HMACS: Final = {20: "sha1", 28: "sha224", 32: "sha256", 48: "sha384", 64: "sha512"}
 

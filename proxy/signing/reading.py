@@ -246,6 +246,8 @@ def apart(difference_ms: int) -> str:
     minutes = round(seconds / 60)
     if minutes < 60:
         return f"{minutes} min ({seconds} s) {way}"
+    if minutes > 48 * 60:
+        return f"{minutes // 1440} days {way}"
     hint = "" if minutes % 60 not in (0, 1, 59) else " (whole hours: a time zone)"
     return f"{minutes // 60} h {minutes % 60} min{hint} {way}"
 

@@ -20,6 +20,7 @@ from proxy.signing.canonical import NotJson, minify, sort_keys
 from proxy.signing.draft import Asked, Demand, Draft, Quick, asked, at_once, demands, headers_due, json_body, rendered
 from proxy.signing.profile import Profile, Scheme, Signature
 from proxy.signing.template import Template
+from proxy.signing.timestamps import time_formatter
 
 CANONICAL: Final[dict[str, Callable[[bytes], bytes]]] = {
     "raw": lambda body: body,
@@ -40,7 +41,7 @@ class Call(NamedTuple):
     """What is sent: the canonical body or the caller's."""
     scheme: "BoundScheme"
     made: Rows
-    """Headers to be made: those that the scheme sets, and those that the caller may send, and did not."""
+    """Headers to be made for each attempt: of those that the scheme sets, or that the caller may send, and did not."""
     external_id: str | None
     """The caller's own, if it sent one."""
 
@@ -48,8 +49,9 @@ class Call(NamedTuple):
         return f"Call({self.method}, {self.target!r})"
 
 
-Lacking = tuple[Rows, int | None]
-"""What has to be made beside a row of the caller's headers, and where the external id stands in it."""
+Lacking = tuple[Headers, Rows, int | None]
+"""What is added to a row of the caller's headers: the same for every request, and to be made for each; and where the
+external id stands in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,7 @@ class Signer:
         self._canonical = CANONICAL[switches["canonical"]]
         self._reject = switches["invalid_json"] == "reject"
         self._send_canonical = switches["forward"] == "canonical"
+        self._time = time_formatter(switches["timestamp"], profile.zone)
         self._method = str.upper if switches["method_case"] == "upper" else str.lower
         self._lazy = request_values(binding, base)
         schemes = {name: self._bound(scheme) for name, scheme in schemes_of(profile, switches).items()}
@@ -94,9 +97,9 @@ class Signer:
         canonical = self._canonical_body(body)
         sent = canonical if self._send_canonical else body
         kept = scheme.strip.keep(headers, body_changes=sent != body)
-        made, place = scheme.lacking[names_of(kept)]
+        fixed, made, place = scheme.lacking[names_of(kept)]
         external_id = None if place is None else kept[place][1]
-        return Call(method, target, kept, body, canonical, sent, scheme, made, external_id)
+        return Call(method, target, kept + fixed, body, canonical, sent, scheme, made, external_id)
 
     def _scheme(self, method: str, target: str) -> BoundScheme:
         below = below_base(target, self._base)
@@ -117,6 +120,7 @@ class Signer:
     def _open(self, call: Call, token: Token | None, now_ms: int, external_id: str | None) -> tuple[Headers, Values]:
         values = self._values(call.method, call.target, call.raw_body, call.canonical_body, token)
         values["now"] = b"%d" % now_ms
+        values["timestamp"] = self._time(now_ms)
         values["external_id"] = external_id.encode() if external_id else b""
         headers = call.headers + rendered(call.made, values)
         if external_id is not None and call.external_id is None and self.external_id:
@@ -205,7 +209,9 @@ def _lacking(always: Rows, default: Rows, id_header: str) -> Callable[[tuple[str
     def lacking(names: tuple[str, ...]) -> Lacking:
         there = PLACES[names]
         missing = tuple([row for row in default if row[0].lower() not in there])
-        return always + missing, there[id_header][0] if id_header in there else None
+        fixed = tuple([same for _, _, same in always + missing if same])
+        made = tuple([row for row in always + missing if not row[2]])
+        return fixed, made, there[id_header][0] if id_header in there else None
 
     return lacking
 

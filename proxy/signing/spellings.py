@@ -51,15 +51,15 @@ def spellings(offset: str) -> Iterator[Spelling]:
 
 def _iso(local: str, utc: str, offset: str, ahead: int, ms: str) -> Iterator[Spelling]:
     plain = offset.replace(":", "")
-    yield Spelling(local, f"local with {offset}{ms}", local, offset)
+    yield Spelling(local, f"in local time with {offset}{ms}", local, offset)
     yield Spelling(utc, f"in UTC with Z{ms}", utc)
     yield Spelling(f"{utc}_offset", f"in UTC with +00:00{ms}", local)
     yield Spelling(f"{local}_utc_digits", f"the digits of UTC under {offset}{ms}", local, offset, -ahead)
     yield Spelling(f"{utc}_local_digits", f"the digits of {offset} under Z{ms}", utc, shift=ahead)
     yield Spelling(f"{local}_no_colon", f"with {plain}{ms}", local, offset, 0, (_COLON, r"\1\2"))
-    yield Spelling(f"{local}_bare", f"local without an offset{ms}", local, offset, 0, (_ZONE, ""))
+    yield Spelling(f"{local}_bare", f"in local time without an offset{ms}", local, offset, 0, (_ZONE, ""))
     yield Spelling(f"{utc}_bare", f"in UTC without an offset{ms}", utc, cut=(_ZONE, ""))
-    yield Spelling(f"{local}_blank", f"local with a blank for the T{ms}", local, offset, 0, (_REST, r"\1 \2"))
+    yield Spelling(f"{local}_blank", f"in local time with a blank for the T{ms}", local, offset, 0, (_REST, r"\1 \2"))
 
 
 def instant_ms(text: str, offset: str) -> int | None:

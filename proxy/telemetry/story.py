@@ -19,6 +19,8 @@ class Story:
     is the one the caller got, 0 when none.
     """
 
+    on_way: bool = False
+    """It was handed to the configuration of its `generation`, which is in use until it ends."""
     route: str = "none"
     external_id: str | None = None
     """Set when Paraf made it: the caller is told."""

@@ -4,6 +4,7 @@ import asyncio
 import json
 import socket
 import ssl
+from dataclasses import replace
 
 import pytest
 from rawpeer import RawPeer, ok
@@ -81,6 +82,18 @@ async def test_requests_in_a_tunnel_are_signed_and_told_like_others(peer, tmp_pa
         assert [(line["method"], line["route"], line["status"]) for line in told] == [("POST", "doku-nonsnap", 200)] * 3
         assert stage.running.metric("paraf_requests_total", method="CONNECT") == 0
         assert stage.running.metric("paraf_inflight_requests") == 0
+
+
+async def test_a_tunnel_outlives_a_reload_and_holds_no_generation(peer, tmp_path):
+    async with intercepting(peer.url, tmp_path) as stage, stage.caller() as caller:
+        assert (await caller.tunnel(f"{HOST}:443", stage.tls)).status == 200
+        app = stage.running.app
+        for number in (2, 3):
+            caller.send(post(f"/pay/{number}"))
+            assert (await caller.answer()).status == 200
+            app.swap(app.settings, replace(app.generation, number=number))
+            assert app.in_service == [number]
+        assert [line["generation"] for line in stage.running.requests()] == [1, 2]
 
 
 @pytest.mark.parametrize("cut", [None, 0, 1, 40, 200])
