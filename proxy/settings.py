@@ -361,9 +361,15 @@ def _log_level(environ: Mapping[str, str], report: Report) -> LogLevel | None:
 def read_settings(
     text: str, file: str, *, environ: Mapping[str, str], allow_inline_secrets: bool = False
 ) -> tuple[Settings, list[Finding]]:
+    """As `read_source`."""
+    return read_source(parse(text, file), environ=environ, allow_inline_secrets=allow_inline_secrets)
+
+
+def read_source(
+    source: Source, *, environ: Mapping[str, str], allow_inline_secrets: bool = False
+) -> tuple[Settings, list[Finding]]:
     """The settings and what to warn of. Raises ConfigError with every finding, sorted."""
-    source = parse(text, file)
-    report = Report(file)
+    report = Report(source.file)
     read = _file(INLINE_SECRET if allow_inline_secrets else SECRET).read(source.root, (), report)
     cross_check(source.root, report)
     level = _log_level(environ, report)

@@ -73,7 +73,7 @@ class Report:
     findings: list[Finding] = field(default_factory=list)
 
     def add(self, node: Node, path: Path, message: str, severity: Severity = "error") -> None:
-        self.findings.append(Finding(node.file or self.file, node.line, node.column, _dotted(path), message, severity))
+        self.findings.append(Finding(node.file or self.file, node.line, node.column, dotted(path), message, severity))
 
     def failed(self) -> bool:
         return any(finding.severity == "error" for finding in self.findings)
@@ -98,7 +98,7 @@ class Source:
         """
         steps = tuple(path)
         node = self._deepest(steps, key=key)
-        return Finding(node.file or self.file, node.line, node.column, _dotted(steps), message, severity)
+        return Finding(node.file or self.file, node.line, node.column, dotted(steps), message, severity)
 
     def _deepest(self, steps: Path, *, key: bool) -> Node:
         node, name = self.root, None
@@ -111,7 +111,7 @@ class Source:
         return name if key and name else node
 
 
-def _dotted(path: Path) -> str:
+def dotted(path: Path) -> str:
     return ".".join(step if _STEP.fullmatch(step) else "?" for step in path) or "(file)"
 
 

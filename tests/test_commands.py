@@ -104,6 +104,50 @@ def test_check_tells_everything_at_once(folder, secret):
     assert found["routes.klikoo.prefixx"] == (9, 5)
 
 
+FIVE = """version: 1
+lissten: 127.0.0.1:0
+drain: {timeout: 5}
+routes:
+  klikoo:
+    provider: kliko
+    environment: stage
+    credentials: {client_id: a}
+  doku:
+    prefixx: /x
+    provider: doku
+    environment: sandbox
+    credentials:
+      client_id: {env: KLIKOO_SECRET}
+      client_secret: {file: nowhere}
+      private_key: {file: key.pem}
+"""
+
+
+@pytest.mark.parametrize("command", ["check", "serve"])
+def test_five_planted_mistakes_are_five_lines(folder, secret, command):
+    """Of every kind: of keys, of values, of profiles and of files."""
+    (folder / "paraf.yaml").write_text(FIVE)
+    done = paraf(command, "-c", "paraf.yaml", cwd=folder, **secret)
+    assert done.returncode == 78
+    lines = (done.stdout if command == "check" else done.stderr).splitlines()
+    assert [line.split(": ")[:2] for line in lines] == [
+        ["paraf.yaml:2:1", "lissten"],
+        ["paraf.yaml:3:18", "drain.timeout"],
+        ["paraf.yaml:6:15", "routes.klikoo.provider"],
+        ["paraf.yaml:10:5", "routes.doku.prefixx"],
+        ["paraf.yaml:15:22", "routes.doku.credentials.client_secret"],
+    ]
+
+
+def test_what_follows_from_a_mistake_is_not_told_as_another(folder, secret):
+    broken = CONFIG.replace("client_secret: {env: KLIKOO_SECRET}", "client_secret: hunter2")
+    assert broken != CONFIG
+    (folder / "paraf.yaml").write_text(broken)
+    done = paraf("check", "-c", "paraf.yaml", cwd=folder, **secret)
+    (line,) = done.stdout.splitlines()
+    assert "a secret stands in the file" in line
+
+
 def test_a_missing_secret_names_its_place(folder):
     done = paraf("check", "-c", "paraf.yaml", cwd=folder, KLIKOO_SECRET="")
     assert done.returncode == 78

@@ -43,6 +43,7 @@ LAYERS = """
     crosschecks references switches
     quantities
     addresses shape bounds
+    partial
     source
     model
     errors clock hardening line notify stopping remembered __init__
@@ -50,7 +51,7 @@ LAYERS = """
 """From the top down. A row imports from rows below it; two rooms of one row do not know each other."""
 
 PURE = """signing settings storeforms outletforms stores.record crosschecks references source shape quantities switches
-    addresses routes headers remembered model errors bounds inbound.ways inbound.problem kube.inject
+    addresses routes headers remembered model errors bounds partial inbound.ways inbound.problem kube.inject
     kube.sidecar""".split()
 IMPURE = frozenset(
     """aiohttp asyncio http.client http.server importlib io logging multiprocessing os pathlib random secrets select
@@ -84,7 +85,7 @@ SHARED_VECTORS = {"netzme-main": "netzme", "netzme-vsnap": "snap"}
 
 TOP = set(
     """pyproject.toml README.md proxy config tests deploy Dockerfile .ci LICENSE CHANGELOG.md requirements.lock
-    .dockerignore .gitignore""".split()
+    .dockerignore .github .gitignore""".split()
 )
 MOST_LINES = 400
 BANNED_NAMES = {"util", "utils", "helper", "helpers", "manager", "handler", "service", "data", "info", "common", "misc"}

@@ -5,6 +5,7 @@ in front of a provider that misbehaves in every way that an alert is about.
 import asyncio
 import json
 import re
+import signal
 from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -206,6 +207,8 @@ async def test_every_query_of_dashboard_and_alerts_gets_data_from_the_running_pr
         address, other = first.ready["listen"][0], second.ready["listen"][0]
         tasks = [asyncio.create_task(again_and_again(session, address, path)) for path in (*CALLS, "/slow/x")]
         tasks.append(asyncio.create_task(again_and_again(session, other, "/doku/fine", 1.0)))
+        (tmp_path / "paraf.yaml").write_text("version: 1\nroutes: broken\n")
+        first.kill(signal.SIGHUP)
         try:
             present = {title: each for title, each in EVERY.items() if title != "ParafAbsent"}
             assert await until_all_have_data(prometheus, present, 70) == {}
