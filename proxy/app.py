@@ -149,7 +149,7 @@ class App:
             self.logger = self.logger.bind(worker=seat.number)
         self.metrics = metrics_of(generation, settings.store.kind, self._clock)
         self.lines = RequestLog(self.logger)
-        self._bodies = Bodies(settings.most_bodies)
+        self._bodies = Bodies(settings.bodies)
         self._clocks_off: set[str] = set()
         self.state: State = "starting"
         self.addresses: list[str] = []
@@ -212,7 +212,7 @@ class App:
         except BaseException:
             self._settings, self._generation = before
             raise
-        self._bodies.most = settings.most_bodies
+        self._bodies.most = settings.bodies
         set_level(self.logger, settings.log.level)
         self.lines.follow()
         self._tokens.adopt(generation.accounts)

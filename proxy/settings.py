@@ -22,6 +22,7 @@ from proxy.addresses import (
 )
 from proxy.bounds import (
     FORMATS,
+    LEAST_ROOM,
     LEVELS,
     MODES,
     Circuit,
@@ -32,6 +33,7 @@ from proxy.bounds import (
     Mode,
     Timeouts,
     TraceSettings,
+    room_for,
 )
 from proxy.crosschecks import DEFAULT_ADDRESSES, cross_check
 from proxy.errors import Finding
@@ -141,16 +143,9 @@ class Settings:
     control_token: Reference | None = None
     ca: CaForm | None = None
     trace: TraceSettings = field(default_factory=TraceSettings)
-    bodies: int | None = None
-
-    @property
-    def most_bodies(self) -> int:
-        """Bytes of request bodies held at once."""
-        largest = max((route.limits.body for route in self.routes), default=0)
-        return self.bodies or max(LEAST_BODIES, 4 * largest)
+    bodies: int = LEAST_ROOM
 
 
-LEAST_BODIES: Final = 64 << 20
 LATER_IN_ROUTE: Final = frozenset(("refusals",))
 """Keys of the contract that come in later versions. They are no part of the schema."""
 
@@ -334,6 +329,7 @@ def _file(secret: ReferenceShape) -> Record:
 
 def _settings(source: Source, routes: dict[str, dict[str, Any]], **parts: Any) -> Settings:
     made = tuple(_route_settings(name, dict(values)) for name, values in routes.items())
+    parts["bodies"] = int(parts["bodies"] or room_for(route.limits for route in made))
     return Settings(source=source, routes=made, **parts)
 
 

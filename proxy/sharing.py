@@ -26,7 +26,7 @@ def with_parts(settings: Settings) -> Settings:
     if workers == 1:
         return settings
     largest = max((route.limits.body for route in settings.routes), default=0)
-    return replace(settings, routes=tuple(routes), bodies=max(settings.most_bodies // workers, largest))
+    return replace(settings, routes=tuple(routes), bodies=max(settings.bodies // workers, largest))
 
 
 def _part(limits: Limits, workers: int) -> Limits:

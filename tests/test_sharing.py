@@ -93,4 +93,4 @@ def test_the_last_to_leave_clears_up(tmp_path, ending):
     ],
 )
 def test_bodies_are_shared_out(line, body, most):
-    assert with_parts(settings(line, f"{{body: {body}}}")).most_bodies == most
+    assert with_parts(settings(line, f"{{body: {body}}}")).bodies == most
