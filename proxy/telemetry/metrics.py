@@ -305,7 +305,7 @@ class Metrics:
             self._count()
 
     def _count(self) -> None:
-        """What ended since. Many at once cost a tenth of one by one (measured)."""
+        """What ended since. Many at once cost less than half of one by one (measured)."""
         for route, ended in self._ended.items():
             if not ended:
                 continue
