@@ -1,5 +1,6 @@
 """What is to be told of one request: filled on its way, told once at its end."""
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from proxy.errors import Sent
@@ -10,6 +11,14 @@ Outcome = Literal["forwarded", "healed", "refused", "error", "abandoned"]
 Phase = Literal["token", "sign", "upstream", "total"]
 Stage = Literal["hold", "queue", "token", "sign", "upstream"]
 PHASES: tuple[Phase, ...] = ("token", "sign", "upstream", "total")
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What is kept of a refused request where the route asks for it. `target` without its values."""
+
+    target: str
+    findings: tuple[str, ...]
 
 
 class Story:
@@ -43,6 +52,8 @@ class Story:
     provider_status: int | None = None
     provider_code: str | None = None
     code_class: str | None = None
+    refusal: Refusal | None = None
+    """Of the newest answer."""
 
     def __init__(self, request_id: str, method: str, started: float, generation: int = 1, **told: Any) -> None:
         self.request_id = request_id
