@@ -37,7 +37,9 @@ from proxy.outbound.reach import Address, listening
 from proxy.outbound.session import SessionTransport
 from proxy.outbound.transport import Transport
 from proxy.outbound.wire import WireTransport
+from proxy.overview import Overview
 from proxy.pipeline import Pipeline
+from proxy.recent import Recent, inquest_of
 from proxy.settings import Settings
 from proxy.shadow import Shadows
 from proxy.standing import Standing, Succession, connections, succeeding
@@ -114,10 +116,6 @@ def metrics_of(generation: Generation, store: StoreKind, clock: Clock) -> Metric
     )
 
 
-def _windows(generation: Generation) -> dict[str, float]:
-    return {name: lane.profile.time_window for name, lane in generation.lanes.items()}
-
-
 class App:
     """`log` is where log lines go. `async with app.running(): ...` serves; `addresses` are then the real ones.
 
@@ -152,6 +150,7 @@ class App:
         self.state: State = "starting"
         self.addresses: list[str] = []
         self.admin_address: str | None = None
+        self.recent = Recent(lambda: self._generation.lanes, self._clock)
         self.answers: dict[str, Answerer] = {}
         """What it can be asked of itself while it runs, by word."""
 
@@ -171,6 +170,7 @@ class App:
             tokens = self._tokens = await self._open_tokens(stack)
             self._succession.follow(self._standing(None))
             self.answers |= TokenAnswers(lambda: self.generation.accounts, tokens, self._clock).by_word()
+            self.answers |= Overview(lambda: self.generation, self.metrics.numbers, self.recent.rows).by_word()
             await self._start_admin(listeners, stack)
             self._start_inbound(listeners, stack)
             self.metrics.loaded()
@@ -213,6 +213,7 @@ class App:
         set_level(self.logger, settings.log.level)
         self.lines.follow()
         self._tokens.adopt(generation.accounts)
+        self._store.log_in(generation.store.login)
         self.metrics.follow(metrics_of(generation, self._settings.store.kind, self._clock))
         for name, lane in self._generation.lanes.items():
             self.metrics.circuit(name, lane.breaker.state)
@@ -225,6 +226,7 @@ class App:
         store = await stack.enter_async_context(
             opened(self._settings.store, login, self._succession.store_secrets, self._clock, news)
         )
+        self._store = store
         tokens = Tokens(
             store,
             sparing(self._succession.fetch) if self._spares else self._succession.fetch,
@@ -254,9 +256,10 @@ class App:
             found = match(table, request)
             return lanes[found.route.name], found.target
 
-        watch = RequestNews(self.metrics, self.logger, _windows(generation), self._clocks_off)
-        propagate = self._settings.trace.propagate
-        pipeline = Pipeline(lane_of, sending, self._tokens, self._clock, watch, self._circuit, propagate)
+        windows = {name: lane.profile.time_window for name, lane in lanes.items()}
+        watch = RequestNews(self.metrics, self.logger, windows, self._clocks_off)
+        told = watch, self._circuit, self._settings.trace.propagate, inquest_of(lanes.values())
+        pipeline = Pipeline(lane_of, sending, self._tokens, self._clock, *told)
         way = with_standins(lanes, self._settings.allowed_hosts, pipeline.handle, self._clock, self.metrics)
         fetch = TokenFetch(lambda: generation, sessions, self._clock)
         return Standing(generation, way, fetch, transports, sessions)
@@ -299,6 +302,8 @@ class App:
             self.metrics.left(story.route)
         self.metrics.told(story)
         self.lines.told(story)
+        if story.refusal is not None:
+            self.recent.told(story)
         if story.on_way:
             self._succession.ended(story.generation)
 

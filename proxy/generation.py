@@ -82,6 +82,8 @@ class Lane:
     """Who may call, where the route asks."""
     standin: BaseUrl | None
     """The base of the token call, if a stand-in answers there."""
+    remembers: int
+    """How many refused requests are kept for operators."""
     bystander: Bystander | None = field(repr=False)
     """In shadow mode, what stands where the signer would."""
 
@@ -248,6 +250,7 @@ class _Builder:
             outlet=outlet,
             callers=callers,
             standin=places.token if route.token_standin else None,
+            remembers=route.refusals,
             bystander=Bystander(binding, *places) if route.mode == "shadow" else None,
         )
 

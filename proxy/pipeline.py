@@ -23,6 +23,7 @@ from proxy.headers import value_of
 from proxy.model import Attempt, Clock, Headers, InboundRequest, SignedRequest, Token, UpstreamResponse
 from proxy.outbound.held import CopiedResponse, Ending, FollowedResponse, HeldResponse
 from proxy.outbound.transport import Transport
+from proxy.recent import Inquest
 from proxy.sealing import seal, sealed
 from proxy.signing.refusal import HOLD, inflated, parsed
 from proxy.signing.signer import Call
@@ -87,6 +88,8 @@ class Pipeline:
     """Told of a route's circuit when it has changed."""
     propagate: bool = False
     """Is the trace of a request sent on to the provider?"""
+    inquest: Inquest | None = None
+    """What is kept of a refused request, for lanes that remember some."""
     dates: dict[str, str] = field(default_factory=dict)
     """By route, the Date of its newest answer: many come in one second."""
 
@@ -213,6 +216,8 @@ class Pipeline:
                 raise
         else:
             passage.asked = False
+            if lane.remembers and self.inquest is not None:
+                story.refusal = self.inquest(lane, passage.call, signed, answer)
             return self._judge(passage, held or answer)
         finally:
             story.upstream += self.clock.monotonic() - began

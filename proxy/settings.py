@@ -116,6 +116,7 @@ class RouteSettings:
     tls: TlsForm
     egress_proxy: EgressForm | None
     pool: PoolForm
+    refusals: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +144,6 @@ class Settings:
     trace: TraceSettings = field(default_factory=TraceSettings)
 
 
-LATER_IN_ROUTE: Final = frozenset(("refusals",))
 """Keys of the contract that come in later versions. They are no part of the schema."""
 
 
@@ -262,9 +262,9 @@ def _route(secret: ReferenceShape) -> Record:
             "tls": Key(tls_shape(secret), "TLS to the provider", TlsForm()),
             "egress_proxy": Key(egress_shape(secret), "HTTP proxy through which the provider is reached"),
             "pool": Key(POOL, "connections that are kept", PoolForm()),
+            "refusals": Key(Whole(0, 1000), "how many refused requests are kept for operators", 0),
             **SWITCHES,
-        },
-        later=LATER_IN_ROUTE,
+        }
     )
 
 

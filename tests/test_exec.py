@@ -169,8 +169,10 @@ async def test_a_shared_store_gives_its_token_and_is_not_told_of_a_failure(tmp_p
         assert [entry.part for entry in stage.calls()] == [None, None]
 
 
-async def test_env_leads_to_a_paraf_that_runs(stage, unused_tcp_port):
-    stage.configured |= {"listen": f"127.0.0.1:{unused_tcp_port}", "ca": {"cert": "ca/chain.pem", "key": "ca/key.pem"}}
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_env_leads_to_a_paraf_that_runs(stage, unused_tcp_port, workers):
+    stage.configured |= {"listen": f"127.0.0.1:{unused_tcp_port}", "workers": workers}
+    stage.configured["ca"] = {"cert": "ca/chain.pem", "key": "ca/key.pem"}
     stage.route["intercept"] = True
     missing = await stage.run(*PARAF, "env", "-c", str(stage.file))
     assert (missing.code, "paraf ca init" in missing.err) == (1, True)

@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from rawpeer import RawPeer, ok
 from tls_stage import TlsStage, tls_stage
 
+from proxy.authority import Authority, make_authority, utc_now
+from proxy.inbound.leaves import LeafContext
 from proxy.surroundings import Trust, environment
 
 pytestmark = pytest.mark.slow
@@ -156,3 +159,22 @@ async def test_what_a_program_says_to_a_proxy(name, scheme):
         async with asyncio.timeout(60):
             await process.wait()
     assert next(iter(said), None) == SAYS[name, scheme]
+
+
+@pytest.mark.parametrize("name", ["curl", "requests", "httpx", "aiohttp", "fetch", "go", "java"])
+@pytest.mark.parametrize("covered", [True, False])
+async def test_programs_hold_the_authority_to_its_hosts(name, covered, tmp_path):
+    """They trust its root; its key signs for `localhost`, whether it may or not; who takes that is called by name."""
+    made = make_authority(["localhost" if covered else "api.provider.example"], utc_now())
+    trust = Trust.within(tmp_path)
+    trust.write(made.root)
+    leaf = LeafContext("localhost", Authority.read(made.chain, made.key).leaf("localhost", utc_now()))
+    async with RawPeer(lambda _: ok(b"{}"), tls=leaf.tls) as peer:
+        around = os.environ | NODE_PATH | environment("127.0.0.1:9", {}, (), trust, {})
+        process = await asyncio.create_subprocess_exec(
+            *PROGRAMS[name], f"{peer.url}/x", env=around,
+            stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        async with asyncio.timeout(60):
+            _, said = await process.communicate()
+    assert len(peer.requests) == covered, said.decode()

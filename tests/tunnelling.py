@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rawpeer import Answer, RawCaller
-from running import Running, of, proxy, routes
+from running import ANY, Running, of, proxy, routes
 
 from proxy.authority import MadeAuthority, make_authority, utc_now
 
@@ -72,13 +72,17 @@ class Intercepting:
         return found
 
 
-@asynccontextmanager
-async def intercepting(upstream: str, folder: Path, **each: Any) -> AsyncIterator[Intercepting]:
+def configuration(upstream: str, ca: dict[str, str], listen: str = ANY, **each: Any) -> dict[str, Any]:
     """One route without a token, found by HOST."""
     configured = routes(of("doku-nonsnap"), upstream, **{"hosts": [HOST], "intercept": True, **each})
     configured["routes"]["doku-nonsnap"]["upstream"] = upstream
+    return configured | {"ca": ca, "listen": listen}
+
+
+@asynccontextmanager
+async def intercepting(upstream: str, folder: Path, *, listen: str = ANY, **each: Any) -> AsyncIterator[Intercepting]:
     made = authority(HOST)
-    configured["ca"] = on_disk(made, folder)
+    configured = configuration(upstream, on_disk(made, folder), listen, **each)
     async with proxy(configured) as running:
         yield Intercepting(running, made, folder)
 

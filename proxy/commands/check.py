@@ -115,6 +115,7 @@ def _effective(loaded: Loaded) -> str:
             "account": lane.account.name,
             "prefix": route.prefix or "/",
             "hosts": sorted(route.hosts),
+            "intercept": route.intercept,
             "upstream": route.base.text,
             "token": lane.exchange.url if lane.exchange else None,
             "exclusive": lane.account.exclusive,

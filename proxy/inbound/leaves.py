@@ -26,6 +26,7 @@ class LeafContext:
         self._misnamed: WeakSet[Any] = WeakSet()
         self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.tls.set_alpn_protocols(["http/1.1"])
+        self.tls.options |= ssl.OP_NO_RENEGOTIATION  # it could name another host when this one was looked at
         self.tls.sni_callback = self._named
         with _as_file(leaf.chain + leaf.key) as path:
             self.tls.load_cert_chain(path)

@@ -13,6 +13,14 @@ Stage = Literal["hold", "queue", "token", "sign", "upstream"]
 PHASES: tuple[Phase, ...] = ("token", "sign", "upstream", "total")
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What is kept of a refused request where the route asks for it. `target` without its values."""
+
+    target: str
+    findings: tuple[str, ...]
+
+
 @dataclass(slots=True)
 class Story:
     """One request from its head to the last byte of its answer.
@@ -51,6 +59,8 @@ class Story:
     provider_status: int | None = None
     provider_code: str | None = None
     code_class: str | None = None
+    refusal: Refusal | None = None
+    """Of the newest answer."""
 
     @property
     def phases(self) -> dict[Phase, float]:

@@ -7,11 +7,12 @@ import ssl
 from dataclasses import replace
 
 import pytest
-from rawpeer import RawPeer, ok
+from rawpeer import CLOSE, RawPeer, ok
+from running import built
 from serving import House, get, whole
-from tunnelling import HOST, OTHER, authority, intercepting, post, trusting
+from tunnelling import HOST, OTHER, authority, configuration, intercepting, on_disk, post, trusting
 
-from proxy.authority import Authority, utc_now
+from proxy.authority import Authority, make_authority, utc_now
 from proxy.inbound.leaves import LeafContext
 from proxy.inbound.server import ServerLimits
 from proxy.model import Tunnel
@@ -269,6 +270,63 @@ async def test_many_at_once_get_one_certificate(peer, tmp_path, monkeypatch):
         assert made == [HOST]
 
 
+async def test_large_bodies_pass_both_ways(tmp_path):
+    sent, back = b'"' + b"x" * 900_000 + b'"', bytes(range(256)) * 20_000
+    async with (
+        RawPeer(lambda _: ok(back)) as peer,
+        intercepting(peer.url, tmp_path) as stage,
+        stage.caller(30) as caller,
+    ):
+        await caller.tunnel(f"{HOST}:443", stage.tls)
+        for _ in range(2):
+            caller.send(post("/pay", sent))
+            assert (await caller.answer()).body == back
+        assert [request.body for request in peer.requests] == [sent, sent]
+
+
+async def test_an_answer_that_breaks_off_is_not_taken_for_whole(tmp_path):
+    broken = [b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf", CLOSE]
+    async with RawPeer(lambda _: broken) as peer, intercepting(peer.url, tmp_path) as stage:
+        answer = await stage.ask(post())
+        assert (answer.status, answer.whole) == (200, False)
+
+
+async def test_over_a_unix_socket_too(peer, tmp_path):
+    async with intercepting(peer.url, tmp_path, listen=f"unix:{tmp_path}/paraf.sock") as stage:
+        reader, writer = await asyncio.open_unix_connection(tmp_path / "paraf.sock")
+        writer.write(connect())
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+        await writer.start_tls(stage.tls, server_hostname=HOST)
+        writer.write(post())
+        assert (await reader.readline()) == b"HTTP/1.1 200 OK\r\n"
+        writer.transport.abort()
+
+
+def swap(stage, number, configured) -> None:
+    settings, generation = built(configured)
+    stage.running.app.swap(settings, replace(generation, number=number))
+
+
+async def test_a_reload_takes_another_authority_and_may_end_interception(peer, tmp_path):
+    async with intercepting(peer.url, tmp_path) as stage, stage.caller() as caller:
+        await caller.tunnel(f"{HOST}:443", stage.tls)
+        caller.send(post())
+        assert (await caller.answer()).status == 200
+        (tmp_path / "new").mkdir()
+        other = make_authority([HOST], utc_now())
+        ca = on_disk(other, tmp_path / "new")
+        swap(stage, 2, configuration(peer.url, ca))
+        assert (await stage.ask(post(), trusting(other.root))).status == 200
+        caller.send(post())
+        assert (await caller.answer()).status == 200
+        swap(stage, 3, configuration(peer.url, ca, intercept=False))
+        caller.send(post())
+        assert (await caller.answer()).value("X-Paraf-Error") == "not_allowed"
+        async with stage.caller() as late:
+            assert (await late.tunnel(f"{HOST}:443", stage.tls)).status == 403
+        assert len(peer.requests) == 3
+
+
 class Open:
     """Tunnels to HOST for everybody, without the rest of the product."""
 
@@ -375,6 +433,23 @@ async def test_draining_lets_a_request_in_a_tunnel_end_and_closes_idle_ones():
         go.set()
         answer = await busy.answer()
         assert (answer.body, answer.value("Connection")) == (b"late", "close")
+        async with asyncio.timeout(5):
+            await draining
+
+
+async def test_a_handshake_that_ends_after_the_last_call_gets_no_request_served():
+    house = House(tunnels=Open())
+    async with house, house.caller() as caller:
+        caller.send(connect())
+        await caller.answer(to_head=True)
+        draining = asyncio.create_task(house.server.drain(10))
+        async with asyncio.timeout(5):
+            while not house.server._last_called:  # noqa: ASYNC110 -- nobody tells of it
+                await asyncio.sleep(0.01)
+        hello = Hello(authority(HOST).root)
+        caller.send(hello.first)
+        await hello.shake(caller)
+        await caller.closed()
         async with asyncio.timeout(5):
             await draining
 
