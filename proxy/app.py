@@ -25,6 +25,7 @@ from proxy.generation import Generation, Lane
 from proxy.hardening import no_dumps
 from proxy.ids import RequestIds
 from proxy.inbound.admin import AdminServer, State
+from proxy.inbound.bodies import Bodies
 from proxy.inbound.listeners import Listeners, bound
 from proxy.inbound.server import InboundServer
 from proxy.inbound.standin import with_standins
@@ -146,6 +147,7 @@ class App:
             self.logger = self.logger.bind(worker=seat.number)
         self.metrics = metrics_of(generation, settings.store.kind, self._clock)
         self.lines = RequestLog(self.logger)
+        self._bodies = Bodies(settings.bodies)
         self._clocks_off: set[str] = set()
         self.state: State = "starting"
         self.addresses: list[str] = []
@@ -210,6 +212,7 @@ class App:
         except BaseException:
             self._settings, self._generation = before
             raise
+        self._bodies.most = settings.bodies
         set_level(self.logger, settings.log.level)
         self.lines.follow()
         self._tokens.adopt(generation.accounts)
@@ -285,6 +288,7 @@ class App:
             clock=self._clock,
             complain=lambda words: self.logger.error("fault", words=words),
             seat=self._seat,
+            bodies=self._bodies,
             tunnels=Tunnels(
                 lambda: self._generation,
                 self._clock,

@@ -155,6 +155,8 @@ class _Builder:
             profile = profiles[route.name]
             for fault in strays(route, profiles):
                 self._find(route, fault.path, fault.words)
+            if route.limits.body > self._settings.bodies:
+                self._find(route, ("limits", "body"), "is more than `bodies`, which all requests may hold together")
             lane = self._lane(route, profile, chosen_by[route.name]) if profile else None
             if lane:
                 lanes[route.name] = lane

@@ -22,6 +22,7 @@ from proxy.addresses import (
 )
 from proxy.bounds import (
     FORMATS,
+    LEAST_ROOM,
     LEVELS,
     MODES,
     Circuit,
@@ -32,6 +33,7 @@ from proxy.bounds import (
     Mode,
     Timeouts,
     TraceSettings,
+    room_for,
 )
 from proxy.crosschecks import DEFAULT_ADDRESSES, cross_check
 from proxy.errors import Finding
@@ -142,6 +144,7 @@ class Settings:
     control_token: Reference | None = None
     ca: CaForm | None = None
     trace: TraceSettings = field(default_factory=TraceSettings)
+    bodies: int = LEAST_ROOM
 
 
 """Keys of the contract that come in later versions. They are no part of the schema."""
@@ -295,6 +298,7 @@ def _file(secret: ReferenceShape) -> Record:
                 "what kept tokens are encrypted with, the newest first; default: the account's own secret",
                 (),
             ),
+            "bodies": Key(size(), "request bodies that are held at once, over all workers"),
             "workers": Key(Whole(1, MOST_WORKERS), "processes that serve together", 1),
             "log": Key(LOG, "what is logged, and how", LogSettings()),
             "ca": Key(
@@ -325,6 +329,7 @@ def _file(secret: ReferenceShape) -> Record:
 
 def _settings(source: Source, routes: dict[str, dict[str, Any]], **parts: Any) -> Settings:
     made = tuple(_route_settings(name, dict(values)) for name, values in routes.items())
+    parts["bodies"] = int(parts["bodies"] or room_for(route.limits for route in made))
     return Settings(source=source, routes=made, **parts)
 
 
