@@ -25,6 +25,7 @@ from proxy.generation import Generation, Lane
 from proxy.hardening import no_dumps
 from proxy.ids import RequestIds
 from proxy.inbound.admin import AdminServer, State
+from proxy.inbound.bodies import Bodies
 from proxy.inbound.listeners import Listeners, bound
 from proxy.inbound.server import InboundServer
 from proxy.inbound.standin import with_standins
@@ -37,7 +38,9 @@ from proxy.outbound.reach import Address, listening
 from proxy.outbound.session import SessionTransport
 from proxy.outbound.transport import Transport
 from proxy.outbound.wire import WireTransport
+from proxy.overview import Overview
 from proxy.pipeline import Pipeline
+from proxy.recent import Recent, inquest_of
 from proxy.settings import Settings
 from proxy.shadow import Shadows
 from proxy.standing import Standing, Succession, connections, succeeding
@@ -114,10 +117,6 @@ def metrics_of(generation: Generation, store: StoreKind, clock: Clock) -> Metric
     )
 
 
-def _windows(generation: Generation) -> dict[str, float]:
-    return {name: lane.profile.time_window for name, lane in generation.lanes.items()}
-
-
 class App:
     """`log` is where log lines go. `async with app.running(): ...` serves; `addresses` are then the real ones.
 
@@ -148,10 +147,12 @@ class App:
             self.logger = self.logger.bind(worker=seat.number)
         self.metrics = metrics_of(generation, settings.store.kind, self._clock)
         self.lines = RequestLog(self.logger)
+        self._bodies = Bodies(settings.bodies)
         self._clocks_off: set[str] = set()
         self.state: State = "starting"
         self.addresses: list[str] = []
         self.admin_address: str | None = None
+        self.recent = Recent(lambda: self._generation.lanes, self._clock)
         self.answers: dict[str, Answerer] = {}
         """What it can be asked of itself while it runs, by word."""
 
@@ -171,6 +172,7 @@ class App:
             tokens = self._tokens = await self._open_tokens(stack)
             self._succession.follow(self._standing(None))
             self.answers |= TokenAnswers(lambda: self.generation.accounts, tokens, self._clock).by_word()
+            self.answers |= Overview(lambda: self.generation, self.metrics.numbers, self.recent.rows).by_word()
             await self._start_admin(listeners, stack)
             self._start_inbound(listeners, stack)
             self.metrics.loaded()
@@ -210,9 +212,11 @@ class App:
         except BaseException:
             self._settings, self._generation = before
             raise
+        self._bodies.most = settings.bodies
         set_level(self.logger, settings.log.level)
         self.lines.follow()
         self._tokens.adopt(generation.accounts)
+        self._store.log_in(generation.store.login)
         self.metrics.follow(metrics_of(generation, self._settings.store.kind, self._clock))
         for name, lane in self._generation.lanes.items():
             self.metrics.circuit(name, lane.breaker.state)
@@ -225,6 +229,7 @@ class App:
         store = await stack.enter_async_context(
             opened(self._settings.store, login, self._succession.store_secrets, self._clock, news)
         )
+        self._store = store
         tokens = Tokens(
             store,
             sparing(self._succession.fetch) if self._spares else self._succession.fetch,
@@ -254,9 +259,10 @@ class App:
             found = match(table, request)
             return lanes[found.route.name], found.target
 
-        watch = RequestNews(self.metrics, self.logger, _windows(generation), self._clocks_off)
-        propagate = self._settings.trace.propagate
-        pipeline = Pipeline(lane_of, sending, self._tokens, self._clock, watch, self._circuit, propagate)
+        windows = {name: lane.profile.time_window for name, lane in lanes.items()}
+        watch = RequestNews(self.metrics, self.logger, windows, self._clocks_off)
+        told = watch, self._circuit, self._settings.trace.propagate, inquest_of(lanes.values())
+        pipeline = Pipeline(lane_of, sending, self._tokens, self._clock, *told)
         way = with_standins(lanes, self._settings.allowed_hosts, pipeline.handle, self._clock, self.metrics)
         fetch = TokenFetch(lambda: generation, sessions, self._clock)
         return Standing(generation, way, fetch, transports, sessions)
@@ -282,6 +288,7 @@ class App:
             clock=self._clock,
             complain=lambda words: self.logger.error("fault", words=words),
             seat=self._seat,
+            bodies=self._bodies,
             tunnels=Tunnels(
                 lambda: self._generation,
                 self._clock,
@@ -299,6 +306,8 @@ class App:
             self.metrics.left(story.route)
         self.metrics.told(story)
         self.lines.told(story)
+        if story.refusal is not None:
+            self.recent.told(story)
         if story.on_way:
             self._succession.ended(story.generation)
 

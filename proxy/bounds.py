@@ -1,5 +1,6 @@
 """Bounds of what is held and waited for, and how a process tells and ends: the small nouns of a configuration."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -42,6 +43,14 @@ class Limits:
     body: int = 1 << 20
     concurrency: float = 256
     queue: int = 1024
+
+
+LEAST_ROOM: Final = 64 << 20
+
+
+def room_for(limits: Iterable[Limits]) -> int:
+    """Bytes that the bodies of all requests may take together, where nothing else is said."""
+    return max(LEAST_ROOM, 4 * max((each.body for each in limits), default=0))
 
 
 @dataclass(frozen=True, slots=True)

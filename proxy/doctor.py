@@ -11,7 +11,7 @@ import json
 import socket
 import ssl
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import AbstractAsyncContextManager, closing
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -28,6 +28,7 @@ from proxy.outbound.dial import verified_tls
 from proxy.outbound.outlet import Outlet
 from proxy.settings import RouteSettings, Settings
 from proxy.storeforms import MEMORY
+from proxy.stores import TokenStore
 from proxy.stores.opening import opened
 
 State = Literal["ok", "warning", "failed", "skipped"]
@@ -225,10 +226,9 @@ def _files(route: RouteSettings, folder: Path) -> Iterator[Check]:
 async def _tokens(settings: Settings, generation: Generation, clock: Clock, *, take_token: bool) -> list[Check]:
     """The store is asked for every account; a provider for those that can spare a token."""
     subject = f"store {settings.store.kind}"
-    access = generation.store
     try:
         async with (
-            opened(settings.store, access.login, generation.store_secrets, clock, _Watch()) as store,
+            opened_for(settings, generation, clock) as store,
             Outside.of(generation, clock) as outside,
         ):
             found = [
@@ -263,6 +263,11 @@ async def _fetched(account: Account, outside: Outside) -> Check:
 
 async def _nobody_else() -> None:
     """A look takes no lease: what it fetches is not kept."""
+
+
+def opened_for(settings: Settings, generation: Generation, clock: Clock) -> AbstractAsyncContextManager[TokenStore]:
+    """The store of the configuration, for a look. Raises StartError; its calls StoreFault."""
+    return opened(settings.store, generation.store.login, generation.store_secrets, clock, _Watch())
 
 
 class _Watch:

@@ -82,6 +82,8 @@ class Lane:
     """Who may call, where the route asks."""
     standin: BaseUrl | None
     """The base of the token call, if a stand-in answers there."""
+    remembers: int
+    """How many refused requests are kept for operators."""
     bystander: Bystander | None = field(repr=False)
     """In shadow mode, what stands where the signer would."""
 
@@ -153,6 +155,8 @@ class _Builder:
             profile = profiles[route.name]
             for fault in strays(route, profiles):
                 self._find(route, fault.path, fault.words)
+            if route.limits.body > self._settings.bodies:
+                self._find(route, ("limits", "body"), "is more than `bodies`, which all requests may hold together")
             lane = self._lane(route, profile, chosen_by[route.name]) if profile else None
             if lane:
                 lanes[route.name] = lane
@@ -248,6 +252,7 @@ class _Builder:
             outlet=outlet,
             callers=callers,
             standin=places.token if route.token_standin else None,
+            remembers=route.refusals,
             bystander=Bystander(binding, *places) if route.mode == "shadow" else None,
         )
 

@@ -79,7 +79,7 @@ class Strip:
         names = names_of(headers)
         if plain := self._plain[names]:
             return plain(headers)
-        nominated = _nominated(headers, names) - _NOT_NOMINATED
+        nominated = _nominated(headers, _connections(names)) - _NOT_NOMINATED
         kept: list[tuple[str, str]] = []
         seen: set[str] = set()
         for row in headers:
@@ -120,7 +120,7 @@ class Strip:
 
 def as_sent(headers: Headers) -> Headers:
     """All but what belongs to the connection, and what is meant for Paraf."""
-    nominated = _nominated(headers, names_of(headers)) - _NOT_NOMINATED
+    nominated = _nominated(headers, _connections(names_of(headers))) - _NOT_NOMINATED
     return tuple([row for row in headers if not _is_of_the_connection(fold(row[0]), nominated)])
 
 
@@ -132,11 +132,11 @@ def decoded(raw: Sequence[tuple[bytes, bytes]], errors: str = "strict") -> Heade
     """Raises ValueError for what is not UTF-8, or would be two lines."""
     if not raw:
         return ()
-    names, values = zip(*raw, strict=True)
+    names, values = zip(*raw, strict=False)
     texts = b"\n".join(values).decode("utf-8", errors).split("\n")
     if len(texts) != len(values):
         raise ValueError("a line break in a header")
-    return tuple(zip(_NAMES[errors][names], texts, strict=True))
+    return tuple(zip(_NAMES[errors][names], texts, strict=False))
 
 
 def _decoded_names(names: tuple[bytes, ...], errors: str) -> tuple[str, ...]:
@@ -154,7 +154,7 @@ _NAMES: Final = {
 
 
 def names_of(headers: Headers) -> tuple[str, ...]:
-    return next(zip(*headers, strict=True)) if headers else ()
+    return next(zip(*headers, strict=False)) if headers else ()
 
 
 def _places(names: tuple[str, ...]) -> Mapping[str, tuple[int, ...]]:
@@ -174,25 +174,27 @@ def value_of(headers: Headers, name: str) -> str | None:
     return headers[found[0]][1] if found else None
 
 
-def answer_headers(headers: Headers) -> Headers:
-    """The provider's headers that go back: no hop-by-hop ones, no Proxy-*, none that look like Paraf's own."""
-    names = names_of(headers)
-    kept = _GOING_BACK[names](headers)
-    if not _CONNECTIONS[names]:
-        return kept
-    nominated = _nominated(headers, names) - _NOT_NOMINATED - _OF_THE_ANSWER
-    return tuple([row for row in kept if fold(row[0]) not in nominated]) if nominated else kept
+def answer_headers(headers: Headers) -> tuple[Headers, str | None]:
+    """The provider's headers that go back, and its Content-Length.
+
+    No hop-by-hop ones do, no Proxy-*, none that look like Paraf's own.
+    """
+    keep, connections, length = _GOING_BACK[names_of(headers)]
+    kept = keep(headers)
+    if connections and (nominated := _nominated(headers, connections) - _NOT_NOMINATED - _OF_THE_ANSWER):
+        kept = tuple([row for row in kept if fold(row[0]) not in nominated])
+    return kept, None if length is None else headers[length][1]
 
 
-def _going_back(names: tuple[str, ...]) -> Pick:
+def _going_back(names: tuple[str, ...]) -> tuple[Pick, Sequence[int], int | None]:
+    """What takes those rows; where `Connection` stands, and `Content-Length`."""
     folded = [fold(name) for name in names]
-    return _rows(
-        [
-            place
-            for place, name in enumerate(folded)
-            if name not in HOP_BY_HOP and not name.startswith(("x-paraf-", "proxy-"))
-        ]
-    )
+    theirs = [
+        place
+        for place, name in enumerate(folded)
+        if name not in HOP_BY_HOP and not name.startswith(("x-paraf-", "proxy-"))
+    ]
+    return _rows(theirs), _connections(names), PLACES[names].get("content-length", (None,))[0]
 
 
 def _rows(chosen: Sequence[int]) -> Pick:
@@ -202,10 +204,10 @@ def _rows(chosen: Sequence[int]) -> Pick:
     return lambda headers: tuple([headers[place] for place in chosen])
 
 
-def _nominated(headers: Headers, names: tuple[str, ...]) -> frozenset[str]:
-    """What `Connection` names beside what is hop-by-hop anyway."""
+def _nominated(headers: Headers, connections: Sequence[int]) -> frozenset[str]:
+    """What `Connection`, at these places, names beside what is hop-by-hop anyway."""
     nominated = _NONE
-    for place in _CONNECTIONS[names]:
+    for place in connections:
         nominated |= _listed(headers[place][1])
     return nominated
 
@@ -215,7 +217,6 @@ def _connections(names: tuple[str, ...]) -> tuple[int, ...]:
 
 
 _GOING_BACK: Final = Remembered(_going_back)
-_CONNECTIONS: Final = Remembered(_connections)
 
 
 @lru_cache(maxsize=256)

@@ -11,7 +11,6 @@ import textwrap
 from dataclasses import dataclass, field
 from typing import Final
 
-from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
@@ -105,6 +104,8 @@ def _opened(encoded: _Encoded, passphrase: Secret | None) -> object:
 
 def _instead(der: bytes) -> str:
     """What it is, if it is not a private key."""
+    from cryptography import x509  # noqa: PLC0415 -- 3 MiB that a key in order does not need
+
     for load, words in ((load_der_public_key, _PUBLIC), (x509.load_der_x509_certificate, _CERTIFICATE)):
         try:
             load(der)

@@ -20,10 +20,11 @@ from proxy.errors import ProxyError
 from proxy.gate import RETRY_AFTER
 from proxy.generation import Lane
 from proxy.headers import value_of
-from proxy.model import Attempt, Clock, Headers, InboundRequest, SignedRequest, Token, UpstreamResponse
+from proxy.model import Attempt, Clock, Headers, InboundRequest, Token, UpstreamResponse
 from proxy.outbound.held import CopiedResponse, Ending, FollowedResponse, HeldResponse
 from proxy.outbound.transport import Transport
-from proxy.sealing import seal, sealed
+from proxy.recent import Inquest
+from proxy.sealing import seal
 from proxy.signing.refusal import HOLD, inflated, parsed
 from proxy.signing.signer import Call
 from proxy.telemetry.labels import AttemptReason, CircuitState
@@ -87,8 +88,10 @@ class Pipeline:
     """Told of a route's circuit when it has changed."""
     propagate: bool = False
     """Is the trace of a request sent on to the provider?"""
-    dates: dict[str, str] = field(default_factory=dict)
-    """By route, the Date of its newest answer: many come in one second."""
+    inquest: Inquest | None = None
+    """What is kept of a refused request, for lanes that remember some."""
+    looked: dict[str, int] = field(default_factory=dict)
+    """By route, the second in which a Date was read last."""
 
     async def handle(self, request: InboundRequest, story: Story) -> UpstreamResponse:
         lane, target = self.match(request)
@@ -126,7 +129,7 @@ class Pipeline:
             self._leave(lane, trial, _blame(error, passage))
             raise
         if reply.whole() is not None:
-            self._leave(lane, trial, _verdict(reply.status, "whole"))
+            self._leave(lane, trial, verdict_on(reply.status))
             return reply
         return FollowedResponse(reply, lambda ending: self._leave(lane, trial, _verdict(reply.status, ending)))
 
@@ -202,9 +205,16 @@ class Pipeline:
     ) -> UpstreamResponse:
         """One attempt; a connect that failed before a byte was written is tried once more, signed anew."""
         lane, story, attempt = passage.lane, passage.story, Attempt()
-        signed = await self._signed(passage, token, external_id)
+        began = self.clock.monotonic()
+        if passage.call.scheme.quick is not None:
+            signed = lane.signer.signed(passage.call, token, self.clock.now_ms(), external_id)
+        else:
+            story.stage = "sign"
+            signed = await seal(lane.signer.draft(passage.call, token, self.clock.now_ms(), external_id), lane.keys)
+        sent = self.clock.monotonic()
+        story.sign += sent - began
         story.attempts.append(attempt)
-        story.stage, began, passage.asked = "upstream", self.clock.monotonic(), True
+        story.stage, passage.asked = "upstream", True
         try:
             answer = await self.transports[story.route].send(signed, lane.patience, attempt)
             held = await _held(answer) if lane.refusals.wants(answer.status) else None
@@ -213,26 +223,20 @@ class Pipeline:
                 raise
         else:
             passage.asked = False
+            if lane.remembers and self.inquest is not None:
+                story.refusal = self.inquest(lane, passage.call, signed, answer)
             return self._judge(passage, held or answer)
         finally:
-            story.upstream += self.clock.monotonic() - began
+            story.upstream += self.clock.monotonic() - sent
             if attempt.sent == "maybe":
                 self.watch.attempt(story.route, reason)
         return await self._send(passage, token, external_id, "reconnect")
-
-    async def _signed(self, passage: Passage, token: Token | None, external_id: str | None) -> SignedRequest:
-        lane, story, began = passage.lane, passage.story, self.clock.monotonic()
-        story.stage = "sign"
-        draft = lane.signer.draft(passage.call, token, self.clock.now_ms(), external_id)
-        signed = sealed(draft, lane.keys) if passage.call.scheme.is_quick else await seal(draft, lane.keys)
-        story.sign += self.clock.monotonic() - began
-        return signed
 
     def _judge(self, passage: Passage, answer: UpstreamResponse) -> UpstreamResponse:
         """Read of an answer what the way ahead and the log need; the caller still gets every byte."""
         story, refusals, status = passage.story, passage.lane.refusals, answer.status
         story.provider_status = status
-        self._look_at(story.route, value_of(answer.headers, "Date"))
+        self._look_at(story.route, answer)
         plain = refusals.plain.get(status)
         if plain is None:
             return self._judge_body(passage, answer)
@@ -250,11 +254,14 @@ class Pipeline:
         story.outcome = "refused" if passage.refused else "healed" if passage.healing else "forwarded"
         return answer if held is not None or not refusals.reads(answer.status) else _overheard(answer, passage)
 
-    def _look_at(self, route: str, date: str | None) -> None:
-        if date is None or date == self.dates.get(route):
+    def _look_at(self, route: str, answer: UpstreamResponse) -> None:
+        """At one Date in a second: it has whole ones."""
+        now_ms = self.clock.now_ms()
+        if self.looked.get(route) == now_ms // 1000:
             return
-        self.dates[route] = date
-        if (skew := _skew(date, self.clock.now_ms())) is not None:
+        self.looked[route] = now_ms // 1000
+        date = value_of(answer.headers, "Date")
+        if date is not None and (skew := _skew(date, now_ms)) is not None:
             self.watch.skew(route, skew)
 
 

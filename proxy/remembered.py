@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
-K = TypeVar("K", bound=Sequence[str | bytes])
+K = TypeVar("K", bound=str | Sequence[str | bytes])
 V = TypeVar("V")
 
 MOST: Final = 512
@@ -11,11 +11,21 @@ LONGEST: Final = 4096
 """Characters of a key that is kept. Keys are what callers send: neither their number nor their length is ours."""
 
 
-class Remembered(dict[K, V]):
-    """`table[key]` is what `find(key)` gives, found once. What raises is not kept; a full table begins anew.
+class Bounded(dict[K, V]):
+    """A table whose keys are texts or rows of texts. A full one begins anew."""
 
-    A key is a text or a row of texts.
-    """
+    __slots__ = ()
+
+    def keep(self, key: K, value: V) -> None:
+        """Unless the key is too long."""
+        if sum(map(len, key)) <= LONGEST:
+            if len(self) >= MOST:
+                self.clear()
+            self[key] = value
+
+
+class Remembered(Bounded[K, V]):
+    """`table[key]` is what `find(key)` gives, found once. What raises is not kept."""
 
     __slots__ = ("_find",)
 
@@ -25,8 +35,5 @@ class Remembered(dict[K, V]):
 
     def __missing__(self, key: K) -> V:
         found = self._find(key)
-        if sum(map(len, key)) <= LONGEST:
-            if len(self) >= MOST:
-                self.clear()
-            self[key] = found
+        self.keep(key, found)
         return found

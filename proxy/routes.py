@@ -6,6 +6,7 @@ from typing import Final
 from urllib.parse import unquote
 
 from proxy.addresses import AllowRule, BaseUrl
+from proxy.remembered import Bounded
 from proxy.settings import Limits, Timeouts
 
 INSIDE: Final = "\x00"
@@ -30,6 +31,13 @@ class Route:
         return not self.allow or any(rule_matches(rule, method, below) for rule in self.allow)
 
 
+@dataclass(frozen=True, slots=True)
+class Match:
+    route: Route
+    target: str
+    """The provider's raw target, the path of the base included."""
+
+
 class RouteTable:
     """All routes, by host and by prefix; the longest prefix wins."""
 
@@ -37,6 +45,8 @@ class RouteTable:
         self.routes = tuple(routes)
         self._by_host = {host: route for route in self.routes for host in route.hosts}
         self._by_prefix = sorted(self.routes, key=lambda route: len(route.prefix), reverse=True)
+        self.matched = Bounded[tuple[str, ...], Match]()
+        """What was found before, by method, target, Host and kind of listener."""
         self._known = frozenset(self._by_host) | frozenset(allowed_hosts)
 
     def by_host(self, host: str) -> Route | None:

@@ -18,11 +18,11 @@ _THREADS: Final = ThreadPoolExecutor(min(os.cpu_count() or 1, 4), "rsa")
 """Of their own, lest signatures wait for long bodies or slow names; more than cores would only take turns."""
 
 
-def sealed(draft: Draft, keys: PrivateKeys) -> SignedRequest:
-    return draft.seal([demand.answer(keys) for demand in draft.demands])
-
-
 async def seal(draft: Draft, keys: PrivateKeys) -> SignedRequest:
     if draft.is_quick:
-        return sealed(draft, keys)
-    return await asyncio.get_running_loop().run_in_executor(_THREADS, sealed, draft, keys)
+        return _sealed(draft, keys)
+    return await asyncio.get_running_loop().run_in_executor(_THREADS, _sealed, draft, keys)
+
+
+def _sealed(draft: Draft, keys: PrivateKeys) -> SignedRequest:
+    return draft.seal([demand.answer(keys) for demand in draft.demands])

@@ -22,6 +22,7 @@ from proxy.addresses import (
 )
 from proxy.bounds import (
     FORMATS,
+    LEAST_ROOM,
     LEVELS,
     MODES,
     Circuit,
@@ -32,6 +33,7 @@ from proxy.bounds import (
     Mode,
     Timeouts,
     TraceSettings,
+    room_for,
 )
 from proxy.crosschecks import DEFAULT_ADDRESSES, cross_check
 from proxy.errors import Finding
@@ -116,6 +118,7 @@ class RouteSettings:
     tls: TlsForm
     egress_proxy: EgressForm | None
     pool: PoolForm
+    refusals: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +144,9 @@ class Settings:
     control_token: Reference | None = None
     ca: CaForm | None = None
     trace: TraceSettings = field(default_factory=TraceSettings)
+    bodies: int = LEAST_ROOM
 
 
-LATER_IN_ROUTE: Final = frozenset(("refusals",))
 """Keys of the contract that come in later versions. They are no part of the schema."""
 
 
@@ -262,9 +265,9 @@ def _route(secret: ReferenceShape) -> Record:
             "tls": Key(tls_shape(secret), "TLS to the provider", TlsForm()),
             "egress_proxy": Key(egress_shape(secret), "HTTP proxy through which the provider is reached"),
             "pool": Key(POOL, "connections that are kept", PoolForm()),
+            "refusals": Key(Whole(0, 1000), "how many refused requests are kept for operators", 0),
             **SWITCHES,
-        },
-        later=LATER_IN_ROUTE,
+        }
     )
 
 
@@ -295,6 +298,7 @@ def _file(secret: ReferenceShape) -> Record:
                 "what kept tokens are encrypted with, the newest first; default: the account's own secret",
                 (),
             ),
+            "bodies": Key(size(), "request bodies that are held at once, over all workers"),
             "workers": Key(Whole(1, MOST_WORKERS), "processes that serve together", 1),
             "log": Key(LOG, "what is logged, and how", LogSettings()),
             "ca": Key(
@@ -325,6 +329,7 @@ def _file(secret: ReferenceShape) -> Record:
 
 def _settings(source: Source, routes: dict[str, dict[str, Any]], **parts: Any) -> Settings:
     made = tuple(_route_settings(name, dict(values)) for name, values in routes.items())
+    parts["bodies"] = int(parts["bodies"] or room_for(route.limits for route in made))
     return Settings(source=source, routes=made, **parts)
 
 

@@ -23,7 +23,10 @@ def with_parts(settings: Settings) -> Settings:
     """Each worker gets its part of the limits, so that together they keep them; at least one request each."""
     workers = settings.workers
     routes = (replace(route, limits=_part(route.limits, workers)) for route in settings.routes)
-    return settings if workers == 1 else replace(settings, routes=tuple(routes))
+    if workers == 1:
+        return settings
+    largest = max((route.limits.body for route in settings.routes), default=0)
+    return replace(settings, routes=tuple(routes), bodies=max(settings.bodies // workers, largest))
 
 
 def _part(limits: Limits, workers: int) -> Limits:

@@ -116,4 +116,8 @@ def send(
     call = by.admit(method, target, headers, body)
     kept = Token(Secret(token), 0, 0.0) if token is not None and call.scheme.token else None
     draft = by.draft(call, kept, now_ms, call.external_id or external_id)
-    return Sent(call, draft, draft.seal([demand.answer(keys or {}) for demand in draft.demands]))
+    sealed = draft.seal([demand.answer(keys or {}) for demand in draft.demands])
+    assert (call.scheme.quick is not None) == draft.is_quick
+    if draft.is_quick:
+        assert by.signed(call, kept, now_ms, call.external_id or external_id) == sealed
+    return Sent(call, draft, sealed)

@@ -74,3 +74,17 @@ def test_the_release_gives_each_job_only_what_it_needs():
         if "id-token" in job["permissions"]:
             assert job["environment"] == "release"
             assert {job["needs"]} <= {"check", "package"}
+
+
+PAGES = ("deploy/README.md", "deploy/helm/paraf/README.md")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_of_the_pages_lead_somewhere(page):
+    place = ROOT / page
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)#?([^)\s]*)\)", place.read_text("utf-8")):
+        file = place.parent / target if target else place
+        assert file.exists(), target
+        if anchor:
+            titles = re.findall(r"^#+ (.*)$", file.read_text("utf-8"), re.MULTILINE)
+            assert anchor in {re.sub(r"[^a-z0-9 -]", "", title.lower()).replace(" ", "-") for title in titles}

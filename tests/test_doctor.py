@@ -5,6 +5,7 @@ import socket
 import ssl
 import time
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
 from functools import cache
@@ -12,8 +13,11 @@ from pathlib import Path
 
 import pytest
 import trustme
+from operating import operated
 from running import built, of, through_sandbox
+from test_service import ask
 
+from proxy.addresses import parse_listen
 from proxy.commands import fresh, main
 from proxy.doctor import examine
 
@@ -182,3 +186,15 @@ def test_the_table_and_the_status(tmp_path, capsys):
     assert "  FAILED tcp    no connection: " in printed[False]
     assert '"good": false' in printed[True]
     assert of("doku-nonsnap")[0].account.client_secret.reveal() not in printed[False] + printed[True]
+
+
+async def test_the_running_paraf_is_asked_for_an_exclusive_token(tmp_path):
+    async with operated(tmp_path, "netzme") as control:
+        settings = replace(control.app._settings, control=parse_listen(control.control))
+        for state in ("warning", "ok"):
+            checks = await examine(settings, control.app.generation, tmp_path, take_token=False)
+            (found,) = [check for check in checks if check.name == "token"]
+            assert found.state == state, found
+            assert (await ask(control.port, "netzme"))[0] == 200
+    checks = await examine(settings, control.app.generation, tmp_path, take_token=False)
+    assert "does not answer at `control`" in next(check.words for check in checks if check.name == "token")

@@ -15,9 +15,9 @@ from asking import ROUTE, ask
 from rawpeer import CLOSE, RESET, Ending, RawCaller, RawPeer, Request, Step, answer, hang_up, ok
 from running import Running, built, of, proxy, routes, started
 
-from proxy import pipeline
 from proxy.outbound.dial import Dial
 from proxy.outbound.line import Line
+from proxy.signing.signer import Signer
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 FOREVER = asyncio.Event
@@ -235,15 +235,15 @@ def first_connections_die(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Raw
 
 @pytest.fixture
 def signed(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """Every draft that was sealed."""
-    drafts, sealed = [], pipeline.sealed
+    """Every request that was signed."""
+    requests, sign = [], Signer.signed
 
-    def noted(draft: Any, keys: Any) -> Any:
-        drafts.append(draft)
-        return sealed(draft, keys)
+    def noted(*call: Any) -> Any:
+        requests.append(sign(*call))
+        return requests[-1]
 
-    monkeypatch.setattr(pipeline, "sealed", noted)
-    return drafts
+    monkeypatch.setattr(Signer, "signed", noted)
+    return requests
 
 
 @pytest.mark.parametrize("method", METHODS)

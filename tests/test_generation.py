@@ -329,6 +329,17 @@ def test_warnings_do_not_stop(tmp_path):
         generation(tmp_path, "strict_permissions: true\n" + text)
 
 
+@pytest.mark.parametrize(("room", "fits"), [("2MiB", True), ("1MiB", False)])
+def test_a_body_of_the_largest_size_must_have_room(tmp_path, room, fits):
+    text = written(f"bodies: {room}\n", doku=f"{DOKU}, limits: {{body: 2MiB}}")
+    if fits:
+        assert generation(tmp_path, text).findings == ()
+    else:
+        (finding,) = found(tmp_path, text)
+        assert finding.path == "routes.doku.limits.body"
+        assert "`bodies`" in finding.message
+
+
 # Kinds of credentials, in profiles of the operator's own.
 
 BINARY = BANK.replace("client_secret: text", "client_secret: {kind}").replace("private_key: pem", "more: text")

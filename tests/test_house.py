@@ -26,8 +26,8 @@ LAYERS = """
     standing reloading
     inbound
     pipeline shadow
-    crew answers evidence
-    fetch loading
+    crew answers evidence recent overview
+    fetch loading inquest
     generation
     interception surroundings
     tokens
@@ -51,8 +51,8 @@ LAYERS = """
 """From the top down. A row imports from rows below it; two rooms of one row do not know each other."""
 
 PURE = """signing settings storeforms outletforms stores.record crosschecks references source shape quantities switches
-    addresses routes headers remembered model errors bounds partial inbound.ways inbound.problem kube.inject
-    kube.sidecar""".split()
+    addresses routes headers remembered model errors bounds partial inbound.ways inbound.problem inbound.page
+    kube.inject kube.sidecar""".split()
 IMPURE = frozenset(
     """aiohttp asyncio http.client http.server importlib io logging multiprocessing os pathlib random secrets select
     shutil signal socket ssl structlog subprocess sys tempfile threading time urllib.request uuid""".split()

@@ -80,3 +80,17 @@ def test_the_last_to_leave_clears_up(tmp_path, ending):
             first.communicate("\n", timeout=10)
             assert directory.is_dir()
     assert not directory.exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "body", "most"),
+    [
+        ("workers: 1", "1MiB", 64 << 20),
+        ("workers: 1", "32MiB", 128 << 20),
+        ("workers: 4", "1MiB", 16 << 20),
+        ("bodies: 10MiB", "1MiB", 10 << 20),
+        ("workers: 4\nbodies: 10MiB", "4MiB", 4 << 20),  # the largest body passes in each
+    ],
+)
+def test_bodies_are_shared_out(line, body, most):
+    assert with_parts(settings(line, f"{{body: {body}}}")).bodies == most

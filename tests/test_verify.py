@@ -1,17 +1,22 @@
 """`paraf verify`, in this process: what it says of what `paraf sign` made, as it is and changed by hand."""
 
+import asyncio
 import io
 import json
 import re
 import sys
+from asyncio.subprocess import PIPE
 from base64 import b64decode
 from pathlib import Path
 
 import pytest
+from rawpeer import RawPeer, ok
 from running import EVERY, built, of
 
 from proxy.commands import fresh, main
 from proxy.commands.asked import as_curl
+from proxy.commands.curl import parse_curl
+from proxy.model import SignedRequest
 
 AT = "2026-01-15T10:30:45+07:00"
 TOKEN = "tok.Abc-123"
@@ -62,7 +67,7 @@ def test_what_paraf_signs_is_right(paraf, profile):
 @pytest.mark.parametrize("profile", ["klikoo", "netzme"])
 def test_a_body_that_was_changed_on_the_way(paraf, profile):
     line = signed(paraf, profile)
-    code, said = paraf("verify", profile, "--curl", re.sub(r"--data-binary '(.)", r"--data-binary '\1\"x\":1,", line))
+    code, said = paraf("verify", profile, "--curl", re.sub(r"--data-raw '(.)", r"--data-raw '\1\"x\":1,", line))
     assert code == 1
     assert "differs" in said
 
@@ -164,3 +169,31 @@ def test_the_example_of_the_page(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         main(["verify", "-c", str(tmp_path / "paraf.yaml"), "--allow-inline-secrets", "doku", "-"])
     assert capsys.readouterr().out.startswith(shown)
+
+
+@pytest.mark.parametrize("body", ['{"a": 1.00,\n "b":"it\'s é \\\\"}', "@home", "ÿ\x01\udcff"])
+async def test_the_curl_line_sends_what_was_signed(body, tmp_path):
+    """Run by a shell, byte for byte, and read back the same."""
+    headers = (("X-A", 'it\'s "b" $HOME `x`'), ("X-SIGNATURE", "a+/="))
+    async with RawPeer(lambda _request: [ok(b"{}")]) as peer:
+        target = "/a/%2E%2e/[x]?q={1,2}&r=a%20b"
+        url = peer.url + target
+        request = SignedRequest("PUT", url, headers, body.encode("utf-8", "surrogateescape"))
+        line = as_curl(request)
+        done = await asyncio.create_subprocess_exec("bash", "-c", line + " -s", cwd=tmp_path, stdout=PIPE)
+        assert await done.communicate() == (b"{}", None)
+        (arrived,) = peer.requests
+    assert (arrived.method, arrived.target.decode(), arrived.body) == ("PUT", target, request.body)
+    assert set(headers) <= {(name.decode(), value.decode()) for name, value in arrived.headers}
+    read = parse_curl(line, Path.read_bytes)
+    assert (read.method, read.target, read.body) == ("PUT", url, request.body)
+
+
+def test_the_token_that_should_have_been_used_is_tried(paraf):
+    """It stands in the string, and an older one in the header."""
+    line = signed(paraf, "snap")
+    other = line.replace(TOKEN, "tok.Old-1")
+    code, said = paraf("verify", "snap", "-", "--token", TOKEN, typed=other)
+    assert code == 1
+    assert "another token is signed: the one given" in said
+    assert TOKEN not in said

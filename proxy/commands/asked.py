@@ -64,11 +64,23 @@ def with_host(headers: Headers) -> Headers:
 
 def as_curl(request: SignedRequest) -> str:
     """A line for a shell, with body and target byte for byte: curl would else fold dots and guess a content type."""
-    words = ["curl", "--path-as-is", "-X", request.method]
+    words = ["curl", "--path-as-is", "--globoff", "-X", request.method]
     for name, value in request.headers:
-        words += ["-H", f"{name}: {value}"]
+        words += ["-H", shlex.quote(f"{name}: {value}")]
     if request.body:
-        words += ["--data-binary", request.body.decode("utf-8", "surrogateescape")]
+        words += ["--data-raw", _quoted(request.body)]
         if value_of(request.headers, "Content-Type") is None:
             words += ["-H", "Content-Type:"]
-    return " ".join(map(shlex.quote, [*words, request.url]))
+    return " ".join([*words, shlex.quote(request.url)])
+
+
+def _quoted(body: bytes) -> str:
+    """What is no text, as bash writes bytes."""
+    try:
+        text = body.decode()
+    except UnicodeDecodeError:
+        text = ""
+    if text and text.isprintable():
+        return shlex.quote(text)
+    plain = frozenset(range(32, 127)) - frozenset(b"'\\")
+    return "$'" + "".join(chr(each) if each in plain else f"\\x{each:02x}" for each in body) + "'"

@@ -69,15 +69,17 @@ def _words(text: str) -> list[str]:
 
 def _plain(found: re.Match[str]) -> str:
     """`$'...'` of bash as an ordinary quoted word."""
-    return shlex.quote(_ESCAPE.sub(_unescaped, found[1]))
+    text = _ESCAPE.sub(_unescaped, found[1])
+    return shlex.quote(text.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape"))
 
 
 def _unescaped(found: re.Match[str]) -> str:
     text = found[1]
-    if text[0] in "uUx":
+    if text[0] in "uU":
         return chr(int(text[1:], 16))
-    if text[0] in "01234567":
-        return chr(int(text, 8))
+    if text[0] in "x01234567":
+        number = int(text[1:], 16) if text[0] == "x" else int(text, 8) & 255
+        return bytes((number,)).decode("ascii", "surrogateescape")
     return _ESCAPES.get(text, text)
 
 
@@ -111,12 +113,16 @@ def _split(word: str) -> tuple[str, str | None]:
     return _SHORT[bare[0]], bare[1:] or None
 
 
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
 def _data(pasted: Pasted, piece: bytes) -> Pasted:
     return replace(pasted, pieces=(*pasted.pieces, piece))
 
 
 def _from_file(value: str, read: Read) -> bytes:
-    return read(value[1:]) if value.startswith("@") else value.encode()
+    return read(value[1:]) if value.startswith("@") else _bytes(value)
 
 
 def _header(pasted: Pasted, line: str) -> Pasted:
@@ -129,7 +135,7 @@ def _header(pasted: Pasted, line: str) -> Pasted:
 
 
 def _user(pasted: Pasted, value: str) -> Pasted:
-    return _header(pasted, f"Authorization: Basic {b64encode(value.encode()).decode()}")
+    return _header(pasted, f"Authorization: Basic {b64encode(_bytes(value)).decode()}")
 
 
 def _json(pasted: Pasted, value: str, read: Read) -> Pasted:
@@ -157,7 +163,7 @@ _TAKES: Final[dict[str, Take]] = {
     "--header": lambda pasted, value, _: _header(pasted, value),
     "--data": lambda pasted, value, read: _data(pasted, _without_lines(value, read)),
     "--data-ascii": lambda pasted, value, read: _data(pasted, _without_lines(value, read)),
-    "--data-raw": lambda pasted, value, _: _data(pasted, value.encode()),
+    "--data-raw": lambda pasted, value, _: _data(pasted, _bytes(value)),
     "--data-binary": lambda pasted, value, read: _data(pasted, _from_file(value, read)),
     "--data-urlencode": _encoded,
     "--json": _json,

@@ -1,5 +1,6 @@
 """`paraf verify`: which part of a signed request differs from what its route would have signed."""
 
+import asyncio
 import json
 import sys
 from collections.abc import Iterator
@@ -14,13 +15,16 @@ from proxy.commands import EXIT_FAILURE
 from proxy.commands.asked import Look, body_of, file_of, headers_of, moment, with_host
 from proxy.commands.configuration import Loaded, config_options, load
 from proxy.commands.curl import Pasted, parse_curl
-from proxy.errors import ProxyError
+from proxy.doctor import opened_for
+from proxy.errors import ProxyError, StartError, StoreFault
 from proxy.evidence import at_hand
 from proxy.generation import Lane
 from proxy.inbound.ways import match
+from proxy.model import Account
 from proxy.shape import did_you_mean
 from proxy.signing.diagnose import Diagnosis, diagnose
 from proxy.signing.reading import Deviation, PartName, Presented, apart, reading
+from proxy.storeforms import MEMORY
 
 HOST: Final = "path.host"
 
@@ -58,11 +62,25 @@ def verify(
     loaded = load(file, allow_inline_secrets=allow_inline_secrets)
     question = _question(loaded, _lane(loaded, route), pasted)
     known = replace(question.presented, token=(token or "").encode(), sent_ms=moment(at) if at else None)
-    found = diagnose(question.lane.binding, question.base, known, at_hand(loaded.generation, question.lane, {}))
+    tokens = asyncio.run(_kept(loaded, question.lane.account)) | ({"the one given": known.token} if token else {})
+    found = diagnose(question.lane.binding, question.base, known, at_hand(loaded.generation, question.lane, tokens))
     if question.elsewhere:
         found = replace(found, plain=(question.elsewhere, *found.plain))
     click.echo(json.dumps(_as_json(route, found), indent=1) if as_json else "\n".join(_report(question, found)))
     return 0 if found.right else EXIT_FAILURE
+
+
+async def _kept(loaded: Loaded, account: Account) -> dict[str, bytes]:
+    """The token that the account has now, where another process can see it."""
+    if loaded.settings.store == MEMORY:
+        return {}
+    try:
+        async with opened_for(loaded.settings, loaded.generation, SystemClock()) as store:
+            token = await store.get(account)
+    except (StoreFault, StartError):
+        click.echo("the store of tokens gives no answer: its token is not tried", err=True)
+        return {}
+    return {"the one in the store": token.value.reveal().encode()} if token else {}
 
 
 def _pasted(words: tuple[str, ...], command: str | None, headers: tuple[str, ...], data: str) -> Pasted:

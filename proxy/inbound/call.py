@@ -23,6 +23,7 @@ class Call:
         "_task",
         "begun",
         "connection",
+        "held",
         "keeps",
         "left",
         "message",
@@ -46,6 +47,8 @@ class Call:
         self.begun = False
         self.left = False
         self.keeps = False
+        self.held = 0
+        """Bytes of its body that were taken of `Bodies`."""
         self.passed_on = False
         """Its connection is a tunnel now: the requests inside are told, this one is not."""
         self._task = task

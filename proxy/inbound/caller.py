@@ -11,6 +11,7 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 from proxy.errors import ProxyError
 from proxy.headers import decoded
+from proxy.inbound.bodies import Bodies
 from proxy.inbound.call import Call
 from proxy.inbound.connection import BrokenBody
 from proxy.inbound.problem import METHODS
@@ -22,9 +23,9 @@ _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 class CallerRequest:
     """An InboundRequest over a Call."""
 
-    __slots__ = ("_body_seconds", "_call", "headers", "loopback", "method", "target", "tunnel")
+    __slots__ = ("_bodies", "_body_seconds", "_call", "headers", "loopback", "method", "target", "tunnel")
 
-    def __init__(self, call: Call, headers: Headers, body_seconds: float) -> None:
+    def __init__(self, call: Call, headers: Headers, body_seconds: float, bodies: Bodies) -> None:
         self.method: str = call.message.method
         self.target: str = call.message.path
         self.headers = headers
@@ -32,14 +33,19 @@ class CallerRequest:
         self.tunnel = call.connection.tunnel
         self._call = call
         self._body_seconds = body_seconds
+        self._bodies = bodies
 
     async def hold(self, limit: int) -> bytes:
-        call = self._call
-        if int(call.message.headers.get("Content-Length", "0")) > limit:
+        call, payload = self._call, self._call.payload
+        if payload.is_eof() and payload.exception() is None:
+            whole = _all(payload, limit)
+            self._take(len(whole))
+            return whole
+        announced = int(call.message.headers.get("Content-Length", "0"))
+        if announced > limit:
             raise _too_large()
-        if call.payload.is_eof() and call.payload.exception() is None:
-            return _all(call.payload, limit)
-        if not call.payload.is_eof() and "Expect" in call.message.headers and call.message.version == HttpVersion11:
+        self._take(announced)
+        if not payload.is_eof() and "Expect" in call.message.headers and call.message.version == HttpVersion11:
             call.connection.write(_CONTINUE)
         try:
             return await self._whole(limit)
@@ -53,7 +59,22 @@ class CallerRequest:
         if self._call.connection.is_broken(payload):
             raise BrokenBody
         async with asyncio.timeout(self._body_seconds):
-            return await _read(payload, limit)
+            return await self._read(payload, limit)
+
+    async def _read(self, payload: StreamReader, limit: int) -> bytes:
+        pieces, size = [], 0
+        while piece := await payload.readany():
+            size += len(piece)
+            if size > limit:
+                raise _too_large()
+            if size > self._call.held:
+                self._take(size - self._call.held)
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    def _take(self, size: int) -> None:
+        self._bodies.take(size)
+        self._call.held += size
 
 
 def _all(payload: StreamReader, limit: int) -> bytes:
@@ -68,21 +89,11 @@ def _all(payload: StreamReader, limit: int) -> bytes:
     return whole
 
 
-async def _read(payload: StreamReader, limit: int) -> bytes:
-    pieces, size = [], 0
-    while piece := await payload.readany():
-        size += len(piece)
-        if size > limit:
-            raise _too_large()
-        pieces.append(piece)
-    return b"".join(pieces)
-
-
 def _too_large() -> ProxyError:
     return ProxyError("body_too_large", "the body is over the route's limit")
 
 
-def read(call: Call, body_seconds: float) -> CallerRequest:
+def read(call: Call, body_seconds: float, bodies: Bodies) -> CallerRequest:
     """Raises ProxyError for a head that is well-formed but not served."""
     message = call.message
     if not _is_plain(message):
@@ -93,7 +104,7 @@ def read(call: Call, body_seconds: float) -> CallerRequest:
         headers = decoded(message.raw_headers)
     except ValueError:
         raise ProxyError("bad_request", "a header is not UTF-8") from None
-    return CallerRequest(call, headers, body_seconds)
+    return CallerRequest(call, headers, body_seconds, bodies)
 
 
 def unreadable(fault: BaseException | None) -> ProxyError:

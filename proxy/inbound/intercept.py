@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from proxy.errors import ProxyError
 from proxy.headers import decoded
+from proxy.inbound.bodies import Bodies
 from proxy.inbound.call import Call
 from proxy.inbound.caller import CallerRequest
 from proxy.inbound.connection import CallerConnection
@@ -62,7 +63,7 @@ def connect_request(call: Call) -> CallerRequest:
     if sent.get("Content-Length", "0") != "0" or "Transfer-Encoding" in sent:
         raise ProxyError("bad_request", "a CONNECT has no body")
     try:
-        return CallerRequest(call, decoded(call.message.raw_headers), 0.0)
+        return CallerRequest(call, decoded(call.message.raw_headers), 0.0, Bodies(0))
     except ValueError:
         raise ProxyError("bad_request", "a header is not UTF-8") from None
 

@@ -6,11 +6,13 @@ from typing import Final
 from aiohttp import HttpVersion11
 
 from proxy.errors import ProxyError
-from proxy.headers import answer_headers, value_of
+from proxy.headers import answer_headers
 from proxy.inbound.call import Call
 from proxy.inbound.problem import reason
 from proxy.model import Headers, UpstreamResponse
 
+_BODILESS: Final = (204, 304)
+_CHUNKED: Final = (("Transfer-Encoding", "chunked"),)
 _LAST: Final = b"0\r\n\r\n"
 """The chunk that ends a chunked body (RFC 9112 section 7.1)."""
 
@@ -21,27 +23,35 @@ async def relay(call: Call, answer: UpstreamResponse, marks: Headers) -> None:
     Raises CallerLeft, or ProxyError when the body breaks off; the answer is freed in every case.
     """
     try:
-        headers = _passed_back(answer)
-        bodiless = call.message.method == "HEAD" or answer.status in (204, 304)
-        length = None if bodiless else _length(headers)
-        chunked = not bodiless and length is None and call.message.version == HttpVersion11
-        keeps = call.may_keep and (bodiless or chunked or length is not None)
-        framing = (("Transfer-Encoding", "chunked"),) if chunked else ()
-        data = head(answer.status, answer.reason, headers + framing + marks, keeps=keeps)
-        whole = None if bodiless else answer.whole()
-        if whole is not None and length in (None, len(whole)):
-            call.begin(answer.status, data + (_chunk(whole) + _LAST if chunked else whole), keeps=keeps)
-            await call.connection.drained()
+        status = answer.status
+        headers, announced = answer_headers(answer.headers)
+        if call.message.method == "HEAD" or status in _BODILESS:
+            await _bodiless(call, answer, headers + marks)
             return
-        call.begin(answer.status, data, keeps=keeps)
-        if bodiless:
-            async for _ in answer.chunks():
-                pass
-        else:
-            await _pour(call, answer, length, chunked=chunked)
+        length, whole = None if announced is None else int(announced), answer.whole()
+        chunked = length is None and call.message.version == HttpVersion11
+        keeps = (chunked or length is not None) and call.may_keep
+        data = head(status, answer.reason, headers + _CHUNKED + marks if chunked else headers + marks, keeps=keeps)
+        if whole is not None and length in (None, len(whole)):
+            call.begin(status, data + (_chunk(whole) + _LAST if chunked else whole), keeps=keeps)
+            if call.connection.writing_paused:
+                await call.connection.drained()
+            return
+        call.begin(status, data, keeps=keeps)
+        await _pour(call, answer, length, chunked=chunked)
     except BaseException:
         await answer.close()
         raise
+
+
+async def _bodiless(call: Call, answer: UpstreamResponse, headers: Headers) -> None:
+    """A 204 has no length (RFC 9110 section 8.6)."""
+    keeps = call.may_keep
+    if answer.status == 204:
+        headers = tuple([row for row in headers if row[0].lower() != "content-length"])
+    call.begin(answer.status, head(answer.status, answer.reason, headers, keeps=keeps), keeps=keeps)
+    async for _ in answer.chunks():
+        pass
 
 
 async def _pour(call: Call, answer: UpstreamResponse, length: int | None, *, chunked: bool) -> None:
@@ -78,14 +88,3 @@ def head(status: int, phrase: str, headers: Iterable[tuple[str, str]], *, keeps:
         lines.append("Connection: close")
     lines.append("\r\n")
     return "\r\n".join(lines).encode("utf-8", "surrogateescape")
-
-
-def _passed_back(answer: UpstreamResponse) -> Headers:
-    """A 204 has no length (RFC 9110 section 8.6)."""
-    kept = answer_headers(answer.headers)
-    return kept if answer.status != 204 else tuple([row for row in kept if row[0].lower() != "content-length"])
-
-
-def _length(headers: Headers) -> int | None:
-    value = value_of(headers, "content-length")
-    return None if value is None else int(value)

@@ -2,6 +2,7 @@
 
 import asyncio
 import ipaddress
+import math
 import socket
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -11,6 +12,7 @@ from aiohttp import web
 
 from proxy.errors import ProxyError
 from proxy.inbound.accepting import Accepting
+from proxy.inbound.bodies import Bodies
 from proxy.inbound.call import Call, Written
 from proxy.inbound.caller import read, unreadable
 from proxy.inbound.connection import CallerConnection, CallerLeft, ServerLimits
@@ -43,7 +45,7 @@ class InboundServer:
     `way` answers a request or raises ProxyError. `new_story` makes a Story with a fresh request id for a method;
     `tell` gets it exactly once, at the end. `complain` gets one line, without any caller's or provider's bytes, for
     a fault of ours. `seat` is this process's among others that accept from the same sockets. Without `tunnels`
-    CONNECT is a method like others that are not passed on.
+    CONNECT is a method like others that are not passed on. `bodies` bounds what all requests hold together.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class InboundServer:
         limits: ServerLimits | None = None,
         seat: Seat | None = None,
         tunnels: Tunnels | None = None,
+        bodies: Bodies | None = None,
     ) -> None:
         self._way = way
         self._tell = tell
@@ -67,6 +70,7 @@ class InboundServer:
         # aiohttp asks of request and answer only what Call and Written have.
         self._server = web.Server(cast("Any", self._serve), request_factory=cast("Any", Call))
         self._tunnels = tunnels
+        self._bodies = bodies or Bodies(math.inf)
         self._seat = seat or Turns(1).seat(0)
         self._listening: list[Accepting] = []
         self._draining = self._last_called = False
@@ -156,9 +160,11 @@ class InboundServer:
             self._complain_of(fault)
             self._refuse(call, story, ProxyError("internal", "a fault in Paraf ended the call", sent=story.sent))
         finally:
+            self._bodies.held -= call.held
             if not call.passed_on:
                 self._end(story)
-        await self._read_by_caller(call)
+        if call.connection.writing_paused:
+            await self._read_by_caller(call)
         return Written(call)
 
     async def _read_by_caller(self, call: Call) -> None:
@@ -172,7 +178,7 @@ class InboundServer:
         if call.message.method == "CONNECT" and self._tunnels and call.connection.tunnel is None:
             await self._open_tunnel(call, story, self._tunnels)
             return
-        answer = await self._way(read(call, self._limits.body_seconds), story)
+        answer = await self._way(read(call, self._limits.body_seconds, self._bodies), story)
         if call.left:
             await answer.close()
             raise CallerLeft
@@ -233,7 +239,10 @@ class InboundServer:
 
 
 def _marks(story: Story) -> Headers:
-    return (("X-Paraf-Request-Id", story.request_id), *_external_id(story))
+    request_id = "X-Paraf-Request-Id", story.request_id
+    if story.external_id:
+        return request_id, ("X-Paraf-External-Id", story.external_id)
+    return (request_id,)
 
 
 def _external_id(story: Story) -> Headers:

@@ -5,7 +5,6 @@ what is signed is byte for byte what was sent to us.
 """
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote
@@ -14,7 +13,7 @@ from proxy.addresses import is_loopback
 from proxy.errors import ProxyError
 from proxy.headers import PLACES, names_of, value_of
 from proxy.model import Headers, InboundRequest, Tunnel
-from proxy.routes import Route, RouteTable, under_base
+from proxy.routes import Match, Route, RouteTable, under_base
 
 _AUTHORITY: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?")
 _ABSOLUTE: Final = re.compile(r"https?://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
@@ -26,15 +25,22 @@ _OWN_PAGES: Final = frozenset({"none", "same-origin"})
 _CUTS: Final = re.compile(r"[/\\;]")
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
-    route: Route
-    target: str
-    """The provider's raw target, the path of the base included."""
-
-
 def match(table: RouteTable, request: InboundRequest) -> Match:
     """Raises ProxyError: bad_request, no_route, not_allowed, host_not_allowed."""
+    headers = request.headers
+    sent = PLACES[names_of(headers)]
+    hosts = sent.get("host", ())
+    if len(hosts) != 1 or "sec-fetch-site" in sent or request.tunnel is not None:
+        return _match(table, request)
+    seen = request.method, request.target, headers[hosts[0]][1], "loopback" if request.loopback else ""
+    found = table.matched.get(seen)
+    if found is None:
+        found = _match(table, request)
+        table.matched.keep(seen, found)
+    return found
+
+
+def _match(table: RouteTable, request: InboundRequest) -> Match:
     absolute = _ABSOLUTE.fullmatch(request.target)
     host = _sent_host(request.headers)
     if request.tunnel is not None:

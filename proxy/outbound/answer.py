@@ -1,7 +1,6 @@
 """An answer as it comes over a line: its head here, its body as far as it has come and was not taken yet."""
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator
 from typing import Protocol
 
@@ -36,29 +35,27 @@ class Answer:
         self.size = 0
         """Bytes that have come and were not taken yet."""
         self._line = line
-        self._pieces: deque[bytes] = deque()
+        self._pieces: list[bytes] = []
         self._fault: ProxyError | None = None
         self._wanted: asyncio.Future[None] | None = None
 
     def add(self, piece: bytes) -> None:
         self._pieces.append(piece)
         self.size += len(piece)
-        self._wake()
+        if self._wanted is not None:
+            _wake(self._wanted)
 
     def end(self, fault: ProxyError | None = None) -> None:
         self.ended = fault is None
         self._fault = fault
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._wanted is not None and not self._wanted.done():
-            self._wanted.set_result(None)
+        if self._wanted is not None:
+            _wake(self._wanted)
 
     def whole(self) -> bytes | None:
         if not self.ended:
             return None
         if len(self._pieces) != 1:
-            self._pieces = deque([b"".join(self._pieces)])
+            self._pieces = [b"".join(self._pieces)]
         return self._pieces[0]
 
     async def chunks(self) -> AsyncIterator[bytes]:
@@ -74,7 +71,7 @@ class Answer:
                 await self._wanted
 
     def _taken(self) -> bytes:
-        pieces, self._pieces, self.size = self._pieces, deque(), 0
+        pieces, self._pieces, self.size = self._pieces, [], 0
         if not self.ended:
             self._line.read_on()
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -83,3 +80,8 @@ class Answer:
         self._pieces.clear()
         if not self.ended:
             self._line.abort()
+
+
+def _wake(wanted: "asyncio.Future[None]") -> None:
+    if not wanted.done():
+        wanted.set_result(None)

@@ -18,7 +18,8 @@ from proxy.outbound.alarm import Alarm
 from proxy.outbound.answer import Answer
 from proxy.outbound.message import Message
 from proxy.outbound.transport import Patience
-from proxy.outbound.trust import promised
+from proxy.outbound.trust import half, promised
+from proxy.remembered import Remembered
 
 READ: Final = 64 * 1024
 """Bytes of one read of the socket, and of an answer that wait for a slow caller before reading pauses."""
@@ -30,11 +31,23 @@ _HEAD_LINES: Final = 128
 
 _ENDED: Final = getattr(select, "POLLRDHUP", 0)
 """The other side has closed its direction. Where the system cannot say so, the loop finds out when it reads."""
+_VERSIONS: Final = ("1.1", "1.0")
+_BODILESS: Final = (204, 304)
 _CONTROLS: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 class Unfit(Exception):
     """A head that may not be passed on."""
+
+
+def _reason(pieces: tuple[bytes, ...]) -> str:
+    sent = b"".join(pieces)
+    if len(sent) > _HEAD_LINE or _CONTROLS.search(sent):
+        raise Unfit
+    return sent.decode("utf-8", "surrogateescape")
+
+
+_REASONS: Final = Remembered(_reason)
 
 
 class Pool(Protocol):
@@ -73,19 +86,19 @@ class Line(asyncio.BufferedProtocol):
         self._rested: float | None = None
         """How long it was idle before it was asked, while not a byte of the answer has come."""
         self.born = self._loop.time()
-        self.promised = math.inf
-        """Seconds for which the provider says that it keeps an idle connection."""
+        self.keep = math.inf
+        """Seconds that it may be idle, by what the provider says of it."""
         self.origin = origin
         self.fresh = True
         """No answer was read from it yet."""
+        self._fields: list[tuple[bytes, bytes]] = []
+        self._reason: tuple[bytes, ...] = ()
+        self._unsent: memoryview | None = None
         self._clear()
 
     def _clear(self) -> None:
         self._head: asyncio.Future[Answer] | None = None
         self._answer: Answer | None = None
-        self._fields: list[tuple[bytes, bytes]] = []
-        self._reason = b""
-        self._unsent: memoryview | None = None
         self._mute = 0
         self._whole = False
         self._more = False
@@ -104,10 +117,9 @@ class Line(asyncio.BufferedProtocol):
         events = self._poll.poll(0)
         return not events or (self.fresh and self._below is not self.transport and events[0][1] == select.POLLIN)
 
-    def wakes(self, trusted: float) -> bool:
+    def wakes(self, now: float, trusted: float) -> bool:
         """Can it be used again? `trusted`: the age up to which idle connections to this provider are."""
-        now = self._loop.time()
-        if not self.is_open or not self.is_silent():
+        if self._closed or self.transport.is_closing() or not self.is_silent():
             self._tell_end()
             return False
         if self._idle_since is not None:
@@ -119,16 +131,17 @@ class Line(asyncio.BufferedProtocol):
 
         None if for certain not a byte was written: after a reset the kernel refuses, and the transport closes at once.
         """
+        _, text, body = message
         self._busy = True
-        self._to_head = message.head.startswith(b"HEAD ")
+        self._to_head = text.startswith(b"HEAD ")
         self._idle_seconds = patience.idle
         self._head = head = self._loop.create_future()
         self._alarm.at(self._loop.time() + patience.first_byte)
-        if len(message.body) <= _PIECE:
-            self.transport.write(message.head + message.body)
+        if len(body) <= _PIECE:
+            self.transport.write(text + body)
         else:
-            self.transport.write(message.head)
-            self._unsent = memoryview(message.body)
+            self.transport.write(text)
+            self._unsent = memoryview(body)
             self._pump()
         if self._below.is_closing():
             self._tell_end()
@@ -224,21 +237,21 @@ class Line(asyncio.BufferedProtocol):
         if self._whole:
             self._more = True  # behind the answer: nobody asked for it
         else:
-            self._fields, self._reason = [], b""
+            self._fields, self._reason = [], ()
 
     def on_status(self, reason: bytes) -> None:
-        self._reason += reason
+        self._reason += (reason,)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._fields.append((name, value.rstrip(b" \t")))  # a trailer ends here
 
     def on_headers_complete(self) -> None:
-        status = self._parser.get_status_code()
-        if status == 100 or 102 <= status < 200 or self._whole or self._head is None:
+        status, head = self._parser.get_status_code(), self._head
+        if self._whole or head is None or (100 <= status < 200 and status != 101):
             return
         self._answer = answer = self._fit(status)
-        if not self._head.done():
-            self._head.set_result(answer)
+        if not head.done():
+            head.set_result(answer)
         if self._to_head:
             self.on_message_complete()
 
@@ -262,25 +275,21 @@ class Line(asyncio.BufferedProtocol):
 
         A transfer coding besides chunked is hop-by-hop: it would be stripped, and the coded bytes passed for plain.
         """
-        if (
-            not 200 <= status < 600
-            or self._parser.get_http_version() not in ("1.1", "1.0")
-            or len(self._fields) > _HEAD_LINES
-            or len(self._reason) > _HEAD_LINE
-            or _CONTROLS.search(self._reason)
-        ):
+        fields, parser = self._fields, self._parser
+        if not 200 <= status < 600 or parser.get_http_version() not in _VERSIONS or len(fields) > _HEAD_LINES:
             raise Unfit
-        if self._mute > _HEAD_LINE and any(len(name) + len(value) > _HEAD_LINE for name, value in self._fields):
+        if self._mute > _HEAD_LINE and any(len(name) + len(value) > _HEAD_LINE for name, value in fields):
             raise Unfit
-        headers = decoded(self._fields, "surrogateescape")
+        headers = decoded(fields, "surrogateescape")
         where = PLACES[names_of(headers)]
-        codings = where.get("transfer-encoding", ())
-        if any(headers[place][1].lower() != "chunked" for place in codings):
-            raise Unfit
+        framed = "content-length" in where or status in _BODILESS
+        if "transfer-encoding" in where:
+            framed = True
+            if any(headers[place][1].lower() != "chunked" for place in where["transfer-encoding"]):
+                raise Unfit
         if "keep-alive" in where:
-            self.promised = promised(value_of(headers, "Keep-Alive"))
-        framed = codings or "content-length" in where or status in (204, 304)
-        return Answer(self, status, self._reason.decode("utf-8", "surrogateescape"), headers, lasts=not framed)
+            self.keep = half(promised(value_of(headers, "Keep-Alive")))
+        return Answer(self, status, _REASONS[self._reason], headers, lasts=not framed)
 
     # How an answer goes on and ends
 
@@ -305,10 +314,9 @@ class Line(asyncio.BufferedProtocol):
 
     def _finish(self) -> None:
         """Kept only if both sides have said all: the rest of an upload would run into the next request."""
-        answer = self._answer
+        if self._answer is not None:
+            self._answer.end()
         reusable = not (self._more or self._unsent or self._closed or self._waiting_to_leave())
-        if answer is not None:
-            answer.end()
         if self._unsent:
             self.abort()
         else:
@@ -348,6 +356,7 @@ class Line(asyncio.BufferedProtocol):
     def _left(self, *, reusable: bool) -> None:
         if self._busy:
             self._busy = self._paused = False
+            self._unsent = None
             self._alarm.off()
             self._clear()
             self._pool.freed(self, reusable=reusable)

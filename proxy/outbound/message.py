@@ -1,12 +1,11 @@
 """A signed request as the bytes that go over the wire: what was signed, Host, Content-Length, and nothing else."""
 
 import re
-from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from proxy.errors import ProxyError
-from proxy.model import SignedRequest
+from proxy.model import Headers, SignedRequest
+from proxy.remembered import Remembered
 
 _PLACE: Final = re.compile(
     r"""(?P<scheme>https?)://
@@ -27,13 +26,15 @@ _WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
 _DEFAULT_PORTS: Final = {"http": "80", "https": "443"}
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """`origin` is scheme, host and port: where it goes. `head` ends with the empty line."""
 
     origin: str
-    head: bytes = field(repr=False)
-    body: bytes = field(repr=False)
+    head: bytes
+    body: bytes
+
+    def __repr__(self) -> str:
+        return f"Message({self.origin})"
 
 
 def written(request: SignedRequest) -> Message:
@@ -41,46 +42,47 @@ def written(request: SignedRequest) -> Message:
 
     The target is cut out of the URL's text, so no URL library can rewrite it: yarl drops an empty query.
     """
-    cut = request.url.find("/", 8)
-    place, target = _place(request.url[:cut]), request.url[cut:]
-    if cut < 0 or place is None or not _TARGET.fullmatch(target) or not _is_writable(request):
+    method, url, headers, body = request
+    cut = url.find("/", 8)
+    place, target = _PLACES[url[:cut]], url[cut:]
+    if cut < 0 or place is None or not _TARGET.fullmatch(target) or not _is_writable(method, headers):
         raise _unwritable()
-    origin, authority = place
-    lines = [f"{request.method} {target} HTTP/1.1", f"Host: {authority}", *map(": ".join, request.headers)]
-    if request.body or request.method in _WITH_BODY:
-        lines.append(f"Content-Length: {len(request.body)}")
-    lines.append("\r\n")
+    origin, version_and_host = place
+    lines = [f"{method} {target}{version_and_host}", *map(": ".join, headers)]
+    lines.append(f"Content-Length: {len(body)}\r\n\r\n" if body or method in _WITH_BODY else "\r\n")
     try:
-        return Message(origin, "\r\n".join(lines).encode(), request.body)
+        return Message(origin, "\r\n".join(lines).encode(), body)
     except UnicodeEncodeError:  # lone surrogates have no UTF-8
         raise _unwritable() from None
 
 
-@lru_cache(maxsize=256)
 def _place(text: str) -> tuple[str, str] | None:
-    """Origin and authority of a URL without its target."""
+    """Origin of a URL without its target, and what follows the target in a head."""
     found = _PLACE.fullmatch(text)
     if found is None:
         return None
     scheme, host, port = found.group("scheme", "host", "port")
     authority = host if port in (None, _DEFAULT_PORTS[scheme]) else f"{host}:{port}"
-    return f"{scheme}://{authority}", authority
+    return f"{scheme}://{authority}", f" HTTP/1.1\r\nHost: {authority}"
 
 
-def _is_writable(request: SignedRequest) -> bool:
-    names, values = zip(*request.headers, strict=True) if request.headers else ((), ())
+def _is_writable(method: str, headers: Headers) -> bool:
+    names, values = zip(*headers, strict=False) if headers else ((), ())
     text = "".join(values)
-    return _are_theirs(names) and _is_token(request.method) and (text.isprintable() or not _CONTROLS.search(text))
+    return _ARE_THEIRS[names] and _IS_TOKEN[method] and (text.isprintable() or not _CONTROLS.search(text))
 
 
-@lru_cache(maxsize=256)  # a caller sends the same names again and again
 def _are_theirs(names: tuple[str, ...]) -> bool:
     return all(_is_token(name) and name.lower() not in _OURS for name in names)
 
 
-@lru_cache(maxsize=1024)
 def _is_token(text: str) -> bool:
     return _TOKEN.fullmatch(text) is not None
+
+
+_PLACES: Final = Remembered(_place)
+_ARE_THEIRS: Final = Remembered(_are_theirs)
+_IS_TOKEN: Final = Remembered(_is_token)
 
 
 def _unwritable() -> ProxyError:

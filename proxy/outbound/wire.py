@@ -13,7 +13,7 @@ from proxy.outbound.dial import Dial, Road, verified_tls
 from proxy.outbound.line import READ, Line
 from proxy.outbound.message import written
 from proxy.outbound.transport import Patience
-from proxy.outbound.trust import Trust, half
+from proxy.outbound.trust import Trust
 
 
 class WireTransport:
@@ -74,7 +74,7 @@ class WireTransport:
         self._places.leave()
         if line.fresh:
             self._dial.remember(line.transport)
-        keep = min(self._keep, half(line.promised))
+        keep = min(line.keep, self._keep)
         if reusable and keep and not self._closed:
             idle = self._idle.setdefault(line.origin, [])
             if len(idle) >= self._most_idle:
@@ -105,7 +105,7 @@ class WireTransport:
         idle = self._idle.get(origin)
         while idle:
             line, now = idle.pop(), self._loop.time()
-            if line.wakes(self._trust(origin).span(now)) and now - line.born < self._age:
+            if line.wakes(now, self._trust(origin).span(now)) and now - line.born < self._age:
                 return line
             line.end()
         return None

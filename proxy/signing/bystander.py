@@ -14,9 +14,9 @@ from proxy.signing.signer import BoundScheme, Call, Signer
 
 _NOTHING: Final = BoundScheme(
     token=False,
-    is_quick=True,
+    quick=None,  # its draft is what leaves
     strip=Strip.of(owned=(), single=()),
-    lacking=Remembered(lambda _: ((), None)),
+    lacking=Remembered(lambda _: ((), (), None)),
     signatures=(),
     headers_due=(),
     header_names=(),

@@ -4,17 +4,20 @@ Only `Draft.seal` makes a SignedRequest that may leave. Keys answer demands wher
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from proxy.model import Headers, ParsedKey, SignedRequest
-from proxy.signing.algorithms import ALGORITHMS, ENCODINGS
+from proxy.signing.algorithms import ALGORITHMS, ENCODINGS, HmacKey
 from proxy.signing.binding import Rows, Values
 from proxy.signing.profile import Signature
 from proxy.signing.template import Fill, Template
 
 Asked = tuple[tuple[str, bytes | str, Fill | None, Fill], ...]
 """Of each signature the algorithm, its key or what makes it, and what makes the string-to-sign."""
+
+Quick = tuple[str, Callable[[Values], str]]
+"""The header of a signature, and what makes its value at once."""
 
 
 class Demand(NamedTuple):
@@ -77,6 +80,22 @@ def demands(signatures: Asked, values: Values) -> tuple[Demand, ...]:
             for algorithm, key, made, string in signatures
         ]
     )
+
+
+def at_once(signatures: Sequence[Signature]) -> tuple[Quick, ...] | None:
+    """To be done at load; None if one of them needs a private key."""
+    if any(isinstance(each.key, str) for each in signatures):
+        return None
+    return tuple([(each.header, _quick(each, *asked([each]))) for each in signatures])
+
+
+def _quick(signature: Signature, demand: tuple[str, bytes | str, Fill | None, Fill]) -> Callable[[Values], str]:
+    algorithm, key, made, string = demand
+    prefix, encode = signature.prefix, ENCODINGS[signature.encoding]
+    if isinstance(key, HmacKey):
+        sign = key.sign
+        return lambda values: prefix + encode(sign(string(values))).decode()
+    return lambda values: prefix + encode(ALGORITHMS[algorithm](made(values) if made else key, string(values))).decode()
 
 
 def headers_due(signatures: Sequence[Signature]) -> tuple[tuple[str, str, str], ...]:

@@ -17,9 +17,10 @@ from proxy.remembered import Remembered
 from proxy.routes import below_base, rule_matches
 from proxy.signing.binding import Binding, ExternalId, Lazy, Rows, Values, schemes_of, timestamp
 from proxy.signing.canonical import NotJson, minify, sort_keys
-from proxy.signing.draft import Asked, Demand, Draft, asked, demands, headers_due, json_body, rendered
+from proxy.signing.draft import Asked, Demand, Draft, Quick, asked, at_once, demands, headers_due, json_body, rendered
 from proxy.signing.profile import Profile, Scheme, Signature
 from proxy.signing.template import Template
+from proxy.signing.timestamps import time_formatter
 
 CANONICAL: Final[dict[str, Callable[[bytes], bytes]]] = {
     "raw": lambda body: body,
@@ -40,7 +41,7 @@ class Call(NamedTuple):
     """What is sent: the canonical body or the caller's."""
     scheme: "BoundScheme"
     made: Rows
-    """Headers to be made: those that the scheme sets, and those that the caller may send, and did not."""
+    """Headers to be made for each attempt: of those that the scheme sets, or that the caller may send, and did not."""
     external_id: str | None
     """The caller's own, if it sent one."""
 
@@ -48,15 +49,16 @@ class Call(NamedTuple):
         return f"Call({self.method}, {self.target!r})"
 
 
-Lacking = tuple[Rows, int | None]
-"""What has to be made beside a row of the caller's headers, and where the external id stands in it."""
+Lacking = tuple[Headers, Rows, int | None]
+"""What is added to a row of the caller's headers: the same for every request, and to be made for each; and where the
+external id stands in it."""
 
 
 @dataclass(frozen=True, slots=True)
 class BoundScheme:
     token: bool
-    is_quick: bool
-    """No private key is needed."""
+    quick: tuple[Quick, ...] | None = field(repr=False)
+    """Its signatures, if no private key is needed."""
     strip: Strip
     lacking: Remembered[tuple[str, ...], Lacking] = field(repr=False)
     signatures: Asked = field(repr=False)
@@ -78,6 +80,7 @@ class Signer:
         self._canonical = CANONICAL[switches["canonical"]]
         self._reject = switches["invalid_json"] == "reject"
         self._send_canonical = switches["forward"] == "canonical"
+        self._time = time_formatter(switches["timestamp"], profile.zone)
         self._method = str.upper if switches["method_case"] == "upper" else str.lower
         self._lazy = request_values(binding, base)
         schemes = {name: self._bound(scheme) for name, scheme in schemes_of(profile, switches).items()}
@@ -94,9 +97,9 @@ class Signer:
         canonical = self._canonical_body(body)
         sent = canonical if self._send_canonical else body
         kept = scheme.strip.keep(headers, body_changes=sent != body)
-        made, place = scheme.lacking[names_of(kept)]
+        fixed, made, place = scheme.lacking[names_of(kept)]
         external_id = None if place is None else kept[place][1]
-        return Call(method, target, kept, body, canonical, sent, scheme, made, external_id)
+        return Call(method, target, kept + fixed, body, canonical, sent, scheme, made, external_id)
 
     def _scheme(self, method: str, target: str) -> BoundScheme:
         below = below_base(target, self._base)
@@ -104,17 +107,27 @@ class Signer:
 
     def draft(self, call: Call, token: Token | None, now_ms: int, external_id: str | None) -> Draft:
         """One clock reading for header and string. `external_id`: the call's own, or one made by Paraf."""
+        headers, values = self._open(call, token, now_ms, external_id)
+        request = SignedRequest(call.method, self._origin + call.target, headers, call.body)
+        return Draft(request, demands(call.scheme.signatures, values), call.scheme.headers_due)
+
+    def signed(self, call: Call, token: Token | None, now_ms: int, external_id: str | None) -> SignedRequest:
+        """A draft and its seal in one, for a scheme that `is_quick`."""
+        headers, values = self._open(call, token, now_ms, external_id)
+        made = tuple([(name, sign(values)) for name, sign in call.scheme.quick or ()])
+        return SignedRequest(call.method, self._origin + call.target, headers + made, call.body)
+
+    def _open(self, call: Call, token: Token | None, now_ms: int, external_id: str | None) -> tuple[Headers, Values]:
         values = self._values(call.method, call.target, call.raw_body, call.canonical_body, token)
         values["now"] = b"%d" % now_ms
+        values["timestamp"] = self._time(now_ms)
         values["external_id"] = external_id.encode() if external_id else b""
-        scheme = call.scheme
         headers = call.headers + rendered(call.made, values)
-        if self.external_id and call.external_id is None and external_id is not None:
+        if external_id is not None and call.external_id is None and self.external_id:
             headers += ((self.external_id.header, external_id),)
-        if scheme.header_names:
-            values.update(_header_values(scheme.header_names, headers))
-        request = SignedRequest(call.method, self._origin + call.target, headers, call.body)
-        return Draft(request, demands(scheme.signatures, values), scheme.headers_due)
+        if call.scheme.header_names:
+            values.update(_header_values(call.scheme.header_names, headers))
+        return headers, values
 
     def comparison(self, call: Call, token: Token, now_ms: int) -> SignedRequest:
         """The question to the provider's own signer for tests, about a call without body. It carries no signature."""
@@ -163,7 +176,7 @@ class Signer:
         signatures = tuple(binding.signature(signature) for signature in scheme.signatures)
         read = _read_headers(signatures)
         lacking = _lacking(binding.headers(scheme.set), binding.headers(scheme.default), self._id_header)
-        quick = not any(isinstance(signature.key, str) for signature in signatures)
+        quick = at_once(signatures)
         strip, due = self._strip(scheme, read), headers_due(signatures)
         return BoundScheme(scheme.token, quick, strip, Remembered(lacking), asked(signatures), due, read)
 
@@ -196,7 +209,9 @@ def _lacking(always: Rows, default: Rows, id_header: str) -> Callable[[tuple[str
     def lacking(names: tuple[str, ...]) -> Lacking:
         there = PLACES[names]
         missing = tuple([row for row in default if row[0].lower() not in there])
-        return always + missing, there[id_header][0] if id_header in there else None
+        fixed = tuple([same for _, _, same in always + missing if same])
+        made = tuple([row for row in always + missing if not row[2]])
+        return fixed, made, there[id_header][0] if id_header in there else None
 
     return lacking
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
 from proxy.model import Account, Token
+from proxy.storeforms import RedisLogin
 
 LEASE: Final = 5.0
 """Seconds for which a lease holds unless it is renewed: how long others wait for a holder that died."""
@@ -90,6 +91,10 @@ class TokenStore(Protocol):
         Gives how many tokens in a row, with this one, were refused in the first half of their life; 0 when it was
         older, or not the kept one.
         """
+        ...
+
+    def log_in(self, login: RedisLogin) -> None:
+        """What to say from the next connection on, where a login is asked for: its secrets have changed."""
         ...
 
     async def close(self) -> None: ...

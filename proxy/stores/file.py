@@ -20,6 +20,7 @@ from typing import Any, Final, TypeVar
 
 from proxy.errors import StartError, StoreFault
 from proxy.model import Account, Clock, Token
+from proxy.storeforms import RedisLogin
 from proxy.stores import Held, Lease, StoreWatch
 from proxy.stores.page import Moment, read, written
 from proxy.stores.record import mark
@@ -91,6 +92,9 @@ class FileStore:
 
     async def drop(self, account: Account, token: Token, *, refused: bool = True) -> int:
         return await self._step(account, lambda slot, now: slot.drop(mark(token), now, refused=refused))
+
+    def log_in(self, login: RedisLogin) -> None:
+        """Nobody asks for one."""
 
     async def close(self) -> None:
         """Nothing to end: no file stays open."""

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable
 
 from proxy.model import Account, Token
+from proxy.storeforms import RedisLogin
 from proxy.stores import Held, Lease
 from proxy.stores.record import mark
 from proxy.stores.slot import Kept, Slot
@@ -43,6 +44,9 @@ class MemoryStore:
         slot, strikes = self._slots[account.identity].drop(mark(token), self._now(), refused=refused)
         self._slots[account.identity] = slot
         return strikes
+
+    def log_in(self, login: RedisLogin) -> None:
+        """Nobody asks for one."""
 
     async def close(self) -> None:
         """Nothing to end."""

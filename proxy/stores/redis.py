@@ -10,6 +10,7 @@ from typing import Any, Final
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.credentials import CredentialProvider
 from redis.exceptions import RedisError
 
 from proxy.errors import StoreFault
@@ -30,7 +31,8 @@ class RedisStore:
     def __init__(
         self, form: RedisForm, login: RedisLogin, safe: Safe, monotonic: Callable[[], float], watch: StoreWatch
     ) -> None:
-        self._redis = _client(form, login)
+        self._login = _Login(login)
+        self._redis = _client(form, login, self._login)
         self._scripts = {text: self._redis.register_script(text) for text in (GET, CLAIM, RENEW, PUT, RELEASE, DROP)}
         self._safe = safe
         self._now = monotonic
@@ -72,6 +74,10 @@ class RedisStore:
     async def drop(self, account: Account, token: Token, *, refused: bool = True) -> int:
         return int(await self._run(DROP, account, mark(token), int(refused)))
 
+    def log_in(self, login: RedisLogin) -> None:
+        """Redis leaves a connection open whose password has changed since: none is lost."""
+        self._login.now = login
+
     async def close(self) -> None:
         await self._redis.aclose()
 
@@ -90,14 +96,27 @@ class RedisStore:
         return answer
 
 
-def _client(form: RedisForm, login: RedisLogin) -> Redis:
+class _Login(CredentialProvider):
+    """Asked by the library for each connection."""
+
+    def __init__(self, login: RedisLogin) -> None:
+        self.now = login
+
+    def get_credentials(self) -> tuple[str] | tuple[str, str]:
+        password = _revealed(self.now.password) or ""
+        return (self.now.username.reveal(), password) if self.now.username else (password,)
+
+    async def get_credentials_async(self) -> tuple[str] | tuple[str, str]:
+        return self.get_credentials()
+
+
+def _client(form: RedisForm, login: RedisLogin, provider: _Login) -> Redis:
     return Redis(
         host=form.host,
         port=form.port,
         unix_socket_path=form.socket,
         db=form.database,
-        username=_revealed(login.username),
-        password=_revealed(login.password),
+        credential_provider=provider if login.password or login.username else None,
         ssl=form.tls,
         ssl_ca_data=login.ca,
         ssl_check_hostname=True,

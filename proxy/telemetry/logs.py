@@ -112,14 +112,24 @@ class RequestLog:
 
 
 def _members(story: Story) -> str:
-    """What is known of the request, as members of a JSON object."""
+    """What is known of the request, as members of a JSON object; at once for those that are like most others."""
+    alone = story.caller is None and story.trace is None and len(story.attempts) == 1
+    if story.outcome == "forwarded" and story.token and alone:
+        return (
+            f'"request_id": "{story.request_id}", "route": "{story.route}", "method": "{method_label(story.method)}"'
+            f', "status": {story.status}, "outcome": "forwarded"{_answered(story)}, "attempts": 1, "sent": "maybe"'
+            f', "token_ms": {story.token * 1000:.2f}, "sign_ms": {story.sign * 1000:.2f}'
+            f', "upstream_ms": {story.upstream * 1000:.2f}, "total_ms": {story.total * 1000:.2f}'
+            f', "generation": {story.generation}'
+        )
     sendings = story.sendings
+    phases = [f', "{phase}_ms": {seconds * 1000:.2f}' for phase, seconds in story.phases.items()]
     return (
         f'"request_id": "{story.request_id}", "route": "{story.route}", "method": "{method_label(story.method)}"'
         f', "status": {story.status}, "outcome": "{story.outcome}"'
         f"{'' if story.caller is None else _caller(story.caller)}{'' if story.error is None else _fault(story)}"
         f'{_answered(story)}, "attempts": {sendings}, "sent": "{"maybe" if sendings else "no"}"'
-        f'{_phases(story)}, "generation": {story.generation}{"" if story.trace is None else _traced(story.trace)}'
+        f'{"".join(phases)}, "generation": {story.generation}{"" if story.trace is None else _traced(story.trace)}'
     )
 
 
@@ -141,14 +151,6 @@ def _answered(story: Story) -> str:
     if story.provider_code is not None:
         told += f', "provider_code": "{story.provider_code}"'
     return told if story.external_id is None else f'{told}, "external_id": "{story.external_id}"'
-
-
-def _phases(story: Story) -> str:
-    token, sign, upstream = story.token * 1000, story.sign * 1000, story.upstream * 1000
-    if token and upstream:
-        told = f', "token_ms": {token:.2f}, "sign_ms": {sign:.2f}, "upstream_ms": {upstream:.2f}'
-        return f'{told}, "total_ms": {story.total * 1000:.2f}'
-    return "".join([f', "{phase}_ms": {seconds * 1000:.2f}' for phase, seconds in story.phases.items()])
 
 
 def redact(_logger: WrappedLogger, _level: str, event: EventDict) -> EventDict:

@@ -1,7 +1,7 @@
 """What is to be told of one request: filled on its way, told once at its end."""
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from proxy.errors import Sent
 from proxy.model import Attempt
@@ -13,21 +13,23 @@ Stage = Literal["hold", "queue", "token", "sign", "upstream"]
 PHASES: tuple[Phase, ...] = ("token", "sign", "upstream", "total")
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What is kept of a refused request where the route asks for it. `target` without its values."""
+
+    target: str
+    findings: tuple[str, ...]
+
+
 class Story:
-    """One request from its head to the last byte of its answer.
+    """One request from its head to the last byte of its answer. What is not told of it yet is the same for all.
 
     `started` and the phases `token` to `total` in seconds of the monotonic clock; a phase of 0 did not come. `status`
     is the one the caller got, 0 when none.
     """
 
-    request_id: str
-    method: str
-    started: float
-    generation: int = 1
-    """Of the configuration that it was served by."""
     on_way: bool = False
-    """It was handed to that configuration, which is in use until it ends."""
+    """It was handed to the configuration of its `generation`, which is in use until it ends."""
     route: str = "none"
     external_id: str | None = None
     """Set when Paraf made it: the caller is told."""
@@ -37,7 +39,6 @@ class Story:
     sign: float = 0.0
     upstream: float = 0.0
     total: float = 0.0
-    attempts: list[Attempt] = field(default_factory=list)
     trace: Trace | None = None
     """That of the caller, if it sent one; or with a span of ours."""
     caller: str | None = None
@@ -51,6 +52,18 @@ class Story:
     provider_status: int | None = None
     provider_code: str | None = None
     code_class: str | None = None
+    refusal: Refusal | None = None
+    """Of the newest answer."""
+
+    def __init__(self, request_id: str, method: str, started: float, generation: int = 1, **told: Any) -> None:
+        self.request_id = request_id
+        self.method = method
+        self.started = started
+        self.generation = generation
+        """Of the configuration that it was served by."""
+        self.attempts: list[Attempt] = []
+        if told:
+            vars(self).update(told)
 
     @property
     def phases(self) -> dict[Phase, float]:

@@ -49,15 +49,17 @@ def _id(bits: int) -> int:
 
 def _noted(phase: Phase) -> Any:
     """A phase of a story, in which each time that is added is a step that ends now."""
-    held = getattr(Story, phase)
+
+    def told(story: "TracedStory") -> float:
+        return float(vars(story).get(phase, 0.0))
 
     def add(story: "TracedStory", seconds: float) -> None:
         now = time.monotonic()
-        if (more := seconds - getattr(story, phase, 0.0)) > 0:
+        if (more := seconds - told(story)) > 0:
             story.steps.append((phase, now - more, now))
-        held.__set__(story, seconds)
+        vars(story)[phase] = seconds
 
-    return property(held.__get__, add)
+    return property(told, add)
 
 
 class TracedStory(Story):
@@ -65,8 +67,6 @@ class TracedStory(Story):
 
     `steps`: phase, start and end in seconds of the monotonic clock.
     """
-
-    __slots__ = ("steps",)
 
     token = _noted("token")
     sign = _noted("sign")

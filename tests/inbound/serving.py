@@ -64,6 +64,7 @@ class House:
     bodies: list = field(default_factory=list)
     limit: int = 1_000_000
     tunnels: object = None
+    room: object = None
 
     async def __aenter__(self):
         numbers = itertools.count(1)
@@ -75,6 +76,7 @@ class House:
             complain=self.complaints.append,
             limits=self.limits,
             tunnels=self.tunnels,
+            bodies=self.room,
         )
         sock = socket.create_server(("127.0.0.1", 0))
         self.port = sock.getsockname()[1]

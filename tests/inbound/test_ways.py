@@ -1,6 +1,7 @@
 """Ways in: which targets and hosts are understood, where they lead, and what is refused with which code."""
 
 from dataclasses import dataclass, field, replace
+from itertools import product
 
 import pytest
 from hypothesis import given
@@ -44,9 +45,10 @@ def way(target, host="127.0.0.1:8080", table=TABLE, **more):
     """Route and target, or the code of the refusal."""
     headers = (("Host", host),) if isinstance(host, str) else tuple(("Host", each) for each in host)
     try:
-        found = match(table, Request(target, headers, **more))
+        found, again = (match(table, Request(target, headers, **more)) for _ in range(2))
     except ProxyError as error:
         return error.code if error.sent == "no" else error
+    assert again == found, "it is remembered otherwise than it was found"
     return found.route.name, found.target
 
 
@@ -545,3 +547,25 @@ INSIDE = Tunnel("based.example", 8443, ())
 )
 def test_requests_inside_a_tunnel_are_for_its_host_alone(target, host, tunnel, found):
     assert way(target, host, TUNNELLED, tunnel=tunnel) == found
+
+
+def test_what_is_remembered_of_one_request_is_not_taken_for_another():
+    """Whatever decides has been seen before with each other value."""
+    sites = [None, "cross-site", "same-origin"]
+    hosts = ["127.0.0.1", "strange.example", "reader.example", "based.example"]
+    for table in (TABLE, RouteTable(TABLE.routes, ["allowed.example"])):
+        for method, target, host in product(("GET", "POST"), ("/r/orders/1", "/orders/1", "/b/x"), hosts):
+            for site, loopback in product(sites, (False, True)):
+                headers = (("Host", host), *((("Sec-Fetch-Site", site),) if site else ()))
+                fresh = RouteTable(TABLE.routes, ["allowed.example"])
+                assert outcome(table, Request(target, headers, method, loopback)) == outcome(
+                    fresh, Request(target, headers, method, loopback)
+                )
+
+
+def outcome(table, request):
+    try:
+        found = match(table, request)
+    except ProxyError as error:
+        return error.code
+    return found.route.name, found.target

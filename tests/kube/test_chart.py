@@ -385,6 +385,16 @@ def test_the_classic_form_for_old_clusters(tmp_path):
     assert "delay: 10s" in settings_of(objects)
 
 
+@pytest.mark.parametrize("helm", HELMS)
+def test_an_old_cluster_is_told_apart(helm, tmp_path):
+    """There an init container that never ends would keep the app from starting for ever."""
+    old = run(helm, "template", "web", shop(tmp_path), "--kube-version", "1.28.9")
+    assert "no native sidecars" in old.stderr
+    classic = {"paraf": {"sidecar": {"native": False}}}
+    assert template(helm, tmp_path / "shop", "--kube-version", "1.28.9", values=classic)
+    assert template(helm, tmp_path / "shop", "--kube-version", "1.29.0")
+
+
 def test_under_an_alias(tmp_path):
     place = shop(tmp_path)
     for file in (place / "Chart.yaml", place / "values.yaml", *(place / "templates").iterdir()):

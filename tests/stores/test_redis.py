@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import time
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -194,6 +195,22 @@ async def test_user_and_password(tmp_path) -> None:
                 await wrong.get(DOKU)
             assert seen.faults[0].endswith("Error")
             await wrong.close()
+
+
+async def test_a_password_that_changes_is_said_from_the_next_connection_on(tmp_path) -> None:
+    with redis_server(tmp_path, options=("--requirepass", "hunter2")) as server:
+        store = redis_store(server.socket, login=RedisLogin(None, Secret("hunter2")))
+        await keep(store, token("a"))
+        with server.client(password="hunter2") as operator:
+            operator.config_set("requirepass", "hunter3")
+            store.log_in(RedisLogin(None, Secret("hunter3")))
+            assert value(await store.get(DOKU)) == "a"  # over the connection that was there
+            operator.client_kill_filter(_type="normal", skipme=True)
+        for _ in range(2):
+            with suppress(StoreFault):  # the connection that was killed
+                assert value(await store.get(DOKU)) == "a"
+        assert value(await store.get(DOKU)) == "a"
+        await store.close()
 
 
 async def test_tls_is_verified(tmp_path) -> None:

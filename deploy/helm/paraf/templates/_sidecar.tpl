@@ -10,6 +10,9 @@ values of another place, (dict "root" $ "values" .Values.ALIAS).
 {{- $scope := include "paraf.sidecarScope" . | fromYaml -}}
 {{- $values := $scope.values -}}
 {{- $form := ternary "native" "classic" $values.sidecar.native -}}
+{{- if and $values.sidecar.native (semverCompare "<1.29-0" (.root | default .).Capabilities.KubeVersion.Version) -}}
+{{- fail "paraf: this Kubernetes has no native sidecars: set sidecar.native to false, and include it below containers" -}}
+{{- end -}}
 - {{ include "paraf.container" (dict "root" (.root | default .) "values" $values "form" $form "gateway" "") | nindent 2 | trim }}
 {{- end }}
 

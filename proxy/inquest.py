@@ -1,0 +1,96 @@
+"""What can be said of a request that the provider refused, while it is still at hand: kept without any of its secrets.
+
+Paraf's own signature is held against the route once more, and its time against the provider's clock. What is then
+left is how the provider reads the request: so the readings under which other bytes would have been signed are named.
+"""
+
+import re
+from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
+from typing import Final
+from urllib.parse import urlsplit
+
+from proxy.generation import Lane
+from proxy.headers import value_of
+from proxy.model import Headers, SignedRequest, UpstreamResponse
+from proxy.signing.canonical import NotJson
+from proxy.signing.diagnose import diagnose
+from proxy.signing.guess import AtHand
+from proxy.signing.reading import Presented
+from proxy.signing.signer import CANONICAL, Call
+from proxy.telemetry.story import Refusal
+
+LARGE: Final = 65_536
+"""Bytes of a body over which nothing is read again: others are to be served meanwhile."""
+LONGEST: Final = 200
+"""Characters of a target that are kept."""
+_NUMBER: Final = re.compile(r"[0-9]{5,}|[^/]{41,}")
+"""An account or card number, or an opaque key, as a part of a path."""
+
+
+def inquest(lane: Lane, call: Call, signed: SignedRequest, answer: UpstreamResponse) -> Refusal | None:
+    """None for an answer that refuses nothing."""
+    if not 400 <= answer.status < 500:
+        return None
+    if len(call.raw_body) > LARGE:
+        return Refusal(redacted(call.target), (f"the body has more than {LARGE} bytes: nothing was read again",))
+    return Refusal(redacted(call.target), tuple(_findings(lane, call, signed, answer.headers)))
+
+
+def _findings(lane: Lane, call: Call, signed: SignedRequest, answer: Headers) -> Iterator[str]:
+    if lane.bystander is not None:
+        yield "sent as the caller signed it: the log says how that compares"
+    else:
+        yield from _of_signature(lane, call, signed, answer)
+    others = [*_bodies(lane, call), *_paths(lane, call)]
+    if others:
+        yield f"if the signature is what it refuses: other bytes would be signed with {', '.join(others)}"
+
+
+def _of_signature(lane: Lane, call: Call, signed: SignedRequest, answer: Headers) -> Iterator[str]:
+    """Our own is right at the first try, so this is a matter of microseconds."""
+    url = urlsplit(signed.url)
+    target = url.path + (f"?{url.query}" if "?" in signed.url else "")
+    date_ms = _date_ms(answer)
+    presented = Presented(call.method, target, signed.headers, signed.body, sent_ms=date_ms)
+    keys = {name: key.public_key() for name, key in lane.keys.items()}
+    found = diagnose(lane.binding, lane.route.base, presented, AtHand(keys), work=0)
+    if found.signed:
+        yield "the signature is what the route signs"
+    yield from (each.words for each in found.deviations)
+
+
+def _bodies(lane: Lane, call: Call) -> Iterator[str]:
+    """Of the bytes that the provider got."""
+    if not call.body:
+        return
+    for name, form in CANONICAL.items():
+        try:
+            differs = form(call.body) != call.canonical_body
+        except NotJson:
+            continue
+        if differs and name != lane.binding.switches["canonical"]:
+            yield f"canonical: {name}"
+
+
+def _paths(lane: Lane, call: Call) -> Iterator[str]:
+    switches = lane.binding.switches
+    if "?" in call.target:
+        yield "another sign_path"
+    if lane.route.base.path:
+        yield f"strip_base_path: {str(not switches['strip_base_path']).lower()}"
+
+
+def _date_ms(answer: Headers) -> int | None:
+    try:
+        return int(parsedate_to_datetime(value_of(answer, "Date") or "").timestamp() * 1000)
+    except (ValueError, OverflowError):
+        return None
+
+
+def redacted(target: str) -> str:
+    """Names stay, values go."""
+    path, mark, query = target.partition("?")
+    names = [pair.partition("=")[0][:40] for pair in query.split("&")]
+    shown = _NUMBER.sub("…", path) + (mark + "&".join(f"{name}=…" for name in names) if query else mark)
+    return shown if len(shown) <= LONGEST else shown[: LONGEST - 1] + "…"

@@ -1,0 +1,68 @@
+"""The last refused requests of the routes that ask for it: a few, small, and without their secrets."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from proxy.generation import Lane
+from proxy.model import Clock, SignedRequest, UpstreamResponse
+from proxy.signing.signer import Call
+from proxy.telemetry.story import Refusal, Story
+
+Row = dict[str, Any]
+Inquest = Callable[[Lane, Call, SignedRequest, UpstreamResponse], Refusal | None]
+
+
+class Recent:
+    """`lanes`: those in service; with a reload others come, and keep other numbers."""
+
+    def __init__(self, lanes: Callable[[], Mapping[str, Lane]], clock: Clock) -> None:
+        self._lanes = lanes
+        self._clock = clock
+        self._rows: dict[str, deque[Row]] = {}
+
+    def told(self, story: Story) -> None:
+        most = self._most(story.route)
+        rows = self._rows.get(story.route)
+        if rows is None or rows.maxlen != most:
+            rows = self._rows[story.route] = deque(rows or (), maxlen=most)
+        rows.append(_row(story, self._clock.now_ms()))
+
+    def rows(self) -> list[Row]:
+        """The newest first."""
+        rows = [row for route, rows in self._rows.items() if self._most(route) for row in rows]
+        return sorted(rows, key=lambda row: str(row["at"]), reverse=True)
+
+    def _most(self, route: str) -> int:
+        lane = self._lanes().get(route)
+        return lane.remembers if lane else 0
+
+
+def inquest_of(lanes: Iterable[Lane]) -> Inquest | None:
+    """What looks at a refused request: loaded when a route asks for it."""
+    if not any(lane.remembers for lane in lanes):
+        return None
+    from proxy.inquest import inquest  # noqa: PLC0415 -- dear to load
+
+    return inquest
+
+
+def _row(story: Story, now_ms: int) -> Row:
+    refusal = story.refusal
+    return {
+        "at": datetime.fromtimestamp(now_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "route": story.route,
+        "request_id": story.request_id,
+        "external_id": story.external_id,
+        "method": story.method[:16],
+        "target": refusal.target if refusal else "",
+        "status": story.provider_status,
+        "provider_code": story.provider_code,
+        "code_class": story.code_class,
+        "outcome": story.outcome,
+        "attempts": story.sendings,
+        "generation": story.generation,
+        "total_ms": round(story.total * 1000, 1),
+        "findings": list(refusal.findings) if refusal else [],
+    }
