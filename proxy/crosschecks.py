@@ -14,6 +14,7 @@ from proxy.source import Mapping, Node, Path, Report, Scalar, Sequence
 T = TypeVar("T")
 Routes = list[tuple[Scalar, Mapping]]
 
+PORTS: Final = {"http": 80, "https": 443}
 DEFAULT_ADDRESSES: Final = {"listen": "127.0.0.1:8080", "admin": "127.0.0.1:9464"}
 
 
@@ -27,6 +28,7 @@ def cross_check(root: Node, report: Report) -> None:
     routes = [(name, route) for name, route in members if isinstance(route, Mapping)]
     for check in (_hosts_to_call, _prefixes, _hosts, _plain_http):
         check(routes, report)
+    _circles(root, routes, report)
 
 
 def _parsed(parse: Callable[[str], T], node: Node | None) -> T | None:
@@ -106,3 +108,23 @@ def _plain_http(routes: Routes, report: Report) -> None:
             if node and base and base.scheme == "http" and not is_loopback(base.host):
                 message = "http:// to another machine: credentials and tokens travel in the clear"
                 report.add(node, ("routes", name.text, key), message, "warning")
+
+
+def _circles(root: Mapping, routes: Routes, report: Report) -> None:
+    """An upstream that is a listener of ours. What hides behind a name is found when it is called."""
+    written = [_parsed(parse_listen, node) for _, node in _written(root)]
+    own = [parse_listen(text) for key, text in DEFAULT_ADDRESSES.items() if root.get(key) is None]
+    own += [listen for listen in written if listen]
+    for name, route in routes:
+        for key in ("upstream", "token_upstream"):
+            node = route.get(key)
+            base = _parsed(BaseUrl.parse, node)
+            there = TcpListen(base.host, base.port or PORTS[base.scheme]) if base else None
+            if node and there and any(_is_at(there, listen) for listen in own):
+                words = f"{there} is where Paraf itself listens: calls would go round in circles"
+                report.add(node, ("routes", name.text, key), words)
+
+
+def _is_at(there: TcpListen, listen: Listen) -> bool:
+    same = isinstance(listen, TcpListen) and there.host == listen.host
+    return (same or there.loopback) and there.clashes(listen)

@@ -15,7 +15,7 @@ import re
 import socket
 import ssl
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -168,6 +168,21 @@ class RawPeer:
         except (ConnectionError, ssl.SSLError):
             pass
         writer.close()
+
+
+@contextlib.asynccontextmanager
+async def side_by_side(here: Script, there: Script, host: str) -> AsyncIterator[tuple[RawPeer, RawPeer]]:
+    """Two peers on one port: on 127.0.0.1, and on another address of this machine, where somebody may have it."""
+    for _ in range(20):
+        async with contextlib.AsyncExitStack() as stack:
+            first = await stack.enter_async_context(RawPeer(here))
+            try:
+                second = await stack.enter_async_context(RawPeer(there, host=host, wanted_port=first.port))
+            except OSError:
+                continue
+            yield first, second
+            return
+    raise OSError("no port is free on both")
 
 
 class _Connection(asyncio.StreamReaderProtocol):

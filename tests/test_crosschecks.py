@@ -72,3 +72,14 @@ def test_what_cannot_be_read_is_passed_over() -> None:
     assert found("- 1\n") == []
     assert found("listen: {a: b}\nadmin: [x]\nroutes: [1]\n") == []
     assert routes("  a: 1\n  b: {environment: e, prefix: [], hosts: x, upstream: {}}\n") == []
+
+
+def test_an_upstream_that_is_paraf_itself() -> None:
+    words = "is where Paraf itself listens: calls would go round in circles"
+    route = "routes:\n  a: {upstream: 'http://%s'}\n"
+    assert found(route % "127.0.0.1:8080/x") == [f"2:17 routes.a.upstream: 127.0.0.1:8080 {words}"]
+    assert found(route % "localhost:8080") == [f"2:17 routes.a.upstream: localhost:8080 {words}"]
+    assert found("listen: 0.0.0.0:80\n" + route % "127.0.0.1") == [f"3:17 routes.a.upstream: 127.0.0.1:80 {words}"]
+    assert found("listen: unix:/a\n" + route % "127.0.0.1:9464") == [f"3:17 routes.a.upstream: 127.0.0.1:9464 {words}"]
+    assert found(route % "127.0.0.1:8081") == []
+    assert found("listen: 0.0.0.0:443\nroutes:\n  a: {upstream: 'https://api.example.com'}\n") == []

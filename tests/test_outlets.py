@@ -7,7 +7,7 @@ import pytest
 import trustme
 from asking import code
 from egress_peer import EgressPeer
-from rawpeer import RawCaller, RawPeer, ok
+from rawpeer import RawCaller, RawPeer, ok, side_by_side
 from running import built, of, proxy, routes
 
 from proxy.errors import ConfigError
@@ -119,10 +119,10 @@ async def test_a_provider_that_moved_is_followed_without_a_restart(named, monkey
     """The old connection is open and good all the while; it comes of age."""
     monkeypatch.setattr("proxy.outbound.dial.FRESH", 0.0)
     names = named(pay_example=["127.0.0.1"])
-    async with RawPeer(lambda _: ok(b"old")) as old:
-        route = {"allow_private": True, "pool": {"age": "200ms"}}
+    route = {"allow_private": True, "pool": {"age": "200ms"}}
+    async with side_by_side(lambda _: ok(b"old"), lambda _: ok(b"new"), "::1") as (old, new):
         configured = routes(of("doku-nonsnap"), f"http://pay.example:{old.port}", **route)
-        async with RawPeer(lambda _: ok(b"new"), host="::1", wanted_port=old.port) as new, proxy(configured) as running:
+        async with proxy(configured) as running:
             assert (await ask(running)).body == b"old"
             names.known["pay.example"] = ["::1"]
             async with asyncio.timeout(10):

@@ -187,3 +187,14 @@ def test_a_field_in_a_field_takes_the_place_of_a_plain_one():
         "token_type": "Bearer",
         "expires_in": 900,
     }
+
+
+async def test_a_caller_token_is_asked_for_where_the_route_has_one():
+    known = "a-token-of-this-caller"
+    async with through_sandbox("doku", token_standin=True, caller_token={"shop": known}) as (running, _):
+        refused = await ask(running.port, "POST", f"/doku{login('doku')}", LOGIN)
+        assert (refused.status, refused.value("X-Paraf-Error")) == (401, "caller_unauthorized")
+        answer = await ask(running.port, "POST", f"/doku{login('doku')}", LOGIN, f"X-Paraf-Token: {known}")
+        assert found(answer, "accessToken").startswith("paraf-standin-")
+        assert running.requests()[-1]["caller"] == "shop"
+        assert running.metric("paraf_inflight_requests", route="doku") == 0
