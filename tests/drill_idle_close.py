@@ -25,7 +25,7 @@ from rawpeer import Answer, RawCaller
 from running import of, proxy, routes
 
 from proxy import app
-from proxy.outbound.session import SessionTransport
+from proxy.outbound.wire import WireTransport
 
 SIZES = (2, 200, 2_000, 150_000)
 """Bytes of a body; the largest does not go out in one piece."""
@@ -96,7 +96,7 @@ async def run(manner: Manner, posts: int, *, keep: float, seed: str) -> Result:
 async def _ask_all(manner: Manner, posts: int, upstream: str, keep: float) -> dict[str, Answer]:
     answers: dict[str, Answer] = {}
     numbers, dice = iter(range(posts)), random.Random(posts)
-    with mock.patch.object(app, "transport_for", lambda _lane, tls, _own: SessionTransport(tls=tls, keep=keep)):
+    with mock.patch.object(app, "transport_for", lambda _lane, tls, _own: WireTransport(tls=tls, keep=keep)):
         quiet = {"log": {"level": "error", "format": "json"}}
         async with proxy({**routes(of(ROUTE), upstream, circuit="off"), **quiet}) as running:
             callers = (_caller(running.port, numbers, dice, manner.think, answers) for _ in range(manner.callers))

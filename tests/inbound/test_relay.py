@@ -11,8 +11,8 @@ from serving import BROKEN, House, Reply, get, post, sending, whole
 
 from proxy.inbound.server import ServerLimits
 from proxy.model import SignedRequest
-from proxy.outbound.session import SessionTransport
 from proxy.outbound.transport import Patience
+from proxy.outbound.wire import WireTransport
 
 
 async def test_status_reason_headers_and_body_are_relayed():
@@ -181,7 +181,7 @@ async def test_fifty_mebibytes_pass_a_slow_reader_without_being_stored():
             written.append(1)
             yield piece
 
-    transport = SessionTransport()
+    transport = WireTransport()
     async with RawPeer(flood) as peer:
 
         async def way(request, story):
