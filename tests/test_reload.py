@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import sys
 import time
 
 import pytest
@@ -110,6 +111,23 @@ async def test_a_hangup_reloads(tmp_path, workers):
         assert "paraf.yaml:2:1: (file): not valid YAML" in line["finding"]
         await paraf.until(lambda: paraf.told("reload", state="refused", generation=2))
         assert await paraf.metric("paraf_config_last_reload_failure_timestamp_seconds") > time.time() - 60
+
+
+EARLY = """
+import os, signal, sys
+class Hangup:
+    def find_spec(self, name, path, target=None):
+        if name == "proxy.app":
+            os.kill(os.getpid(), signal.SIGHUP)
+sys.meta_path.insert(0, Hangup())
+from proxy.commands import main
+main(["serve", "-c", "nowhere.yaml"])
+"""
+
+
+async def test_a_hangup_before_anything_is_loaded_ends_nothing(tmp_path):
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", EARLY, cwd=tmp_path)
+    assert await asyncio.wait_for(process.wait(), 60) == 78
 
 
 async def test_a_flood_of_hangups_is_two_reloads(tmp_path):
