@@ -6,18 +6,18 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from proxy.addresses import TcpListen, is_address
 from proxy.app import App, event_loop
 from proxy.authority import MadeAuthority, make_authority, utc_now
 from proxy.bounds import LogSettings
 from proxy.generation import Generation
-from proxy.hardening import no_dumps
+from proxy.hardening import no_dumps, unreadable
 from proxy.model import Secret
 from proxy.references import Inline
 from proxy.settings import CaForm, Settings
@@ -41,6 +41,8 @@ class Plan:
 
     settings: Settings
     made: MadeAuthority | None
+    secret: frozenset[str]
+    """Variables that no program may see: all that the file names, what this run does without included."""
 
 
 def plan(settings: Settings, hosts: Mapping[str, frozenset[str]], environ: Mapping[str, str]) -> Plan:
@@ -62,6 +64,7 @@ def plan(settings: Settings, hosts: Mapping[str, frozenset[str]], environ: Mappi
             ca=CaForm(Inline(Secret(made.chain)), Inline(made.key)) if made else None,
         ),
         made,
+        frozenset(named(settings)),
     )
 
 
@@ -73,8 +76,8 @@ def _quiet(log: LogSettings) -> LogSettings:
 def run_child(plan: Plan, generation: Generation, words: Sequence[str], *, take_token: bool) -> int:
     """The program's own exit status. Raises StartError when Paraf cannot listen."""
     app = App(plan.settings, generation, spares=not take_token)
-    with _trust(plan.made) as trust, asyncio.Runner(loop_factory=event_loop()) as runner:
-        return runner.run(_run(app, plan.settings, generation, trust, words))
+    with asyncio.Runner(loop_factory=event_loop()) as runner:
+        return runner.run(_run(app, plan, generation, words))
 
 
 @contextmanager
@@ -92,26 +95,36 @@ def _trust(made: MadeAuthority | None) -> Iterator[Trust | None]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-async def _run(app: App, settings: Settings, generation: Generation, trust: Trust | None, words: Sequence[str]) -> int:
-    async with app.running():
-        environ = surroundings(app.addresses[0], settings, generation, trust, os.environ)
-        VARIABLES.hide(named(settings))
+async def _run(app: App, plan: Plan, generation: Generation, words: Sequence[str]) -> int:
+    unreadable()  # a program that is quick could open our memory before the rest is done
+    with _Course().listening() as course:
         try:
-            process = await asyncio.create_subprocess_exec(*words, env=environ)
-        except OSError as error:
-            sys.stderr.write(f"paraf: {words[0]}: {error.strerror or 'cannot be run'}\n")
-            return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
-        no_dumps()  # now: what it forbids would be the program's too
-        with _passing_signals_to(process):
-            status = await process.wait()
+            with _trust(plan.made) as trust:
+                async with app.running():
+                    environ = surroundings(app.addresses[0], plan.secret, generation, trust, os.environ)
+                    VARIABLES.hide(plan.secret)
+                    course.status = await _status(course, words, environ)
+        except asyncio.CancelledError:
+            if course.status is None:
+                raise
+        return course.status
+
+
+async def _status(course: "_Course", words: Sequence[str], environ: Mapping[str, str]) -> int:
+    try:
+        process = await course.started(words, environ)
+    except OSError as error:
+        sys.stderr.write(f"paraf: {words[0]}: {error.strerror or 'cannot be run'}\n")
+        return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
+    no_dumps()  # now: its limit would be the program's too
+    status = await process.wait()
     return status if status >= 0 else SIGNALLED - status
 
 
 def surroundings(
-    address: str, settings: Settings, generation: Generation, trust: Trust | None, environ: Mapping[str, str]
+    address: str, secret: Collection[str], generation: Generation, trust: Trust | None, environ: Mapping[str, str]
 ) -> dict[str, str]:
     """The program's whole environment: ours, without what our secrets are read from."""
-    secret = set(named(settings))
     own = {name: value for name, value in environ.items() if name not in secret}
     routes = generation.table.routes
     prefixes = {route.name: route.prefix for route in routes}
@@ -119,24 +132,64 @@ def surroundings(
     return own | environment(address, prefixes, hosts, trust, own)
 
 
-@contextmanager
-def _passing_signals_to(process: asyncio.subprocess.Process) -> Iterator[None]:
-    """Those that are not the program's already."""
-    loop = asyncio.get_running_loop()
-    there_already = _BY_TERMINAL if _in_foreground() else ()
-    for number in (*_PASSED_ON, *_BY_TERMINAL):
-        loop.add_signal_handler(number, _send, process, None if number in there_already else number)
-    try:
-        yield
-    finally:
-        for number in (*_PASSED_ON, *_BY_TERMINAL):
-            loop.remove_signal_handler(number)
+class _Course:
+    """How far the run has come, which decides whom a signal ends: the program while there is one, else the run.
 
+    By its default action it would end the run at once, and the folder of the run would be left.
+    """
 
-def _send(process: asyncio.subprocess.Process, number: signal.Signals | None) -> None:
-    if number is not None:
-        with suppress(ProcessLookupError):
-            process.send_signal(number)
+    def __init__(self) -> None:
+        self.status: int | None = None
+        self._run = asyncio.current_task()
+        self._process: asyncio.subprocess.Process | None = None
+        self._early: list[signal.Signals] | None = None
+        self._there_already: tuple[signal.Signals, ...] = ()
+
+    @contextmanager
+    def listening(self) -> Iterator[Self]:
+        """To all that are not ignored: what the shell had us ignore, the program ignores too."""
+        loop = asyncio.get_running_loop()
+        heard = [each for each in (*_PASSED_ON, *_BY_TERMINAL) if signal.getsignal(each) != signal.SIG_IGN]
+        for number in heard:
+            loop.add_signal_handler(number, self._take, number)
+        try:
+            yield self
+        finally:
+            for number in heard:
+                loop.remove_signal_handler(number)
+
+    async def started(self, words: Sequence[str], environ: Mapping[str, str]) -> asyncio.subprocess.Process:
+        """Raises OSError. A signal that comes meanwhile waits for the program."""
+        early: list[signal.Signals] = []
+        self._early = early
+        try:
+            self._process = await asyncio.create_subprocess_exec(*words, env=environ)
+        finally:
+            self._early = None
+        for number in early:
+            self._pass_on(number)
+        self._there_already = _BY_TERMINAL if _in_foreground() else ()
+        return self._process
+
+    def _take(self, number: signal.Signals) -> None:
+        if self._early is not None:
+            self._early.append(number)
+        elif self._process is not None and self._process.returncode is None:
+            self._pass_on(number)
+        else:
+            self._end(number)
+
+    def _pass_on(self, number: signal.Signals) -> None:
+        if self._process is not None and number not in self._there_already:
+            with suppress(ProcessLookupError):
+                self._process.send_signal(number)
+
+    def _end(self, number: signal.Signals) -> None:
+        """What waits is cut off. The program's own status counts, if it had one."""
+        if self.status is None:
+            self.status = SIGNALLED + number
+        if self._run is not None:
+            self._run.cancel()
 
 
 def _in_foreground() -> bool:

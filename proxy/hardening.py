@@ -16,6 +16,11 @@ def no_dumps() -> None:
     A process of the same user can then neither trace this one nor read its memory and environment in /proc.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    unreadable()
+
+
+def unreadable() -> None:
+    """The part of it that children do not inherit."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 

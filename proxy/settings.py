@@ -147,9 +147,6 @@ class Settings:
     bodies: int = LEAST_ROOM
 
 
-"""Keys of the contract that come in later versions. They are no part of the schema."""
-
-
 def _given(noun: Callable[..., Any]) -> Callable[..., Any]:
     """Defaults stand once, in the noun: what the file does not say is not handed over."""
     return lambda **parts: noun(**{name: part for name, part in parts.items() if part is not None})

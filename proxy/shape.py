@@ -100,17 +100,15 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Only:
-    """One value; `later` is the pattern of those that the contract names and this version does not have yet."""
+    """One value."""
 
     value: int | str
-    later: str = r"(?!)"
 
     def read(self, node: Node, path: Path, report: Report) -> Any:
         text = scalar(node, path, report, str(self.value))
         if text is None or text == str(self.value):
             return BAD if text is None else self.value
-        why = "not in this version" if re.fullmatch(self.later, text) else "unknown value"
-        report.add(node, path, f"{why}; known: {self.value}")
+        report.add(node, path, f"unknown value; known: {self.value}")
         return BAD
 
     def schema(self) -> dict[str, Any]:
@@ -251,8 +249,6 @@ class Record:
 
     keys: dict[str, Key]
     build: Callable[..., Any] = field(default=dict)
-    later: frozenset[str] = frozenset()
-    """Keys of the contract that this version does not know yet: named as such, not taken for a slip of the pen."""
 
     def read(self, node: Node, path: Path, report: Report) -> Any:
         if not isinstance(node, Mapping):
@@ -260,7 +256,7 @@ class Record:
             return BAD
         strangers = [key for key, _ in node.members if key.text not in self.keys]
         for key in strangers:
-            report.add(key, (*path, key.text), self._unknown(key.text))
+            report.add(key, (*path, key.text), f"unknown key{did_you_mean(key.text, self.keys)}")
         meant = {closest(key.text, self.keys) for key in strangers}
         values = {name: self._read_key(node, name, path, report, meant) for name in self.keys}
         if any(value is BAD for value in values.values()):
@@ -270,11 +266,6 @@ class Record:
         except ValueError as error:
             report.add(node, path, str(error))
             return BAD
-
-    def _unknown(self, key: str) -> str:
-        if key in self.later:
-            return "not in this version of Paraf: take it out"
-        return f"unknown key{did_you_mean(key, self.keys)}"
 
     def _read_key(self, node: Mapping, name: str, path: Path, report: Report, meant: set[str | None]) -> Any:
         key, value = self.keys[name], node.get(name)

@@ -18,7 +18,7 @@ def request(method: str = "POST", target: str = "/pay", body: bytes = b"{}") -> 
 
 
 async def ask(
-    running: Running, method: str = "POST", target: str = "/pay", body: bytes = b"{}", deadline: float = 5
+    running: Running, method: str = "POST", target: str = "/pay", body: bytes = b"{}", deadline: float = 20
 ) -> Answer:
     async with RawCaller("127.0.0.1", running.port, deadline) as caller:
         caller.send(request(method, target, body))

@@ -353,7 +353,7 @@ class RawCaller:
 
     host: str
     port: int
-    deadline: float = 5.0
+    deadline: float = 20.0
     seen: bytearray = field(default_factory=bytearray)
     """Every byte that came."""
 
@@ -412,7 +412,7 @@ class RawCaller:
                 return b""
 
 
-async def exchange(host: str, port: int, payload: bytes, *, deadline: float = 5.0) -> bytes:
+async def exchange(host: str, port: int, payload: bytes, *, deadline: float = 20.0) -> bytes:
     """Send, and read until the other side closes or an answer is whole. TimeoutError after `deadline` seconds."""
     async with RawCaller(host, port, deadline) as caller:
         caller.send(payload)

@@ -334,7 +334,7 @@ async def test_nothing_leaks_whatever_a_caller_sends(capfd):
 
 FAULTS = [
     (Signer, "admit"),
-    (Signer, "draft"),
+    (Signer, "signed"),
     (Tokens, "get"),
     (Pipeline, "_judge"),
     (Pipeline, "_inside"),

@@ -11,6 +11,7 @@ import termios
 from pathlib import Path
 
 import pytest
+from rawpeer import RawPeer
 from tls_stage import PARAF, SECRET, tls_stage
 
 HOST = "api.provider.example"
@@ -58,6 +59,16 @@ async def test_what_is_around_the_program(stage):
     files = {around[name] for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")}
     assert {str(Path(file).parent.parent) for file in files} == {stage.environ["TMPDIR"]}
     assert not any(map(os.path.exists, files))
+
+
+async def test_what_the_run_does_without_is_hidden_too(stage):
+    """It has an authority of its own, and no program may see the key of the other."""
+    stage.configured["ca"] = {"cert": {"env": "OWN_CERT"}, "key": {"env": "OWN_KEY"}}
+    stage.configured["control_token"] = {"env": "OWN_CONTROL"}
+    own = {"OWN_CERT": "of-the-chain", "OWN_KEY": "of-the-authority", "OWN_CONTROL": "of-the-operators"}
+    done = await stage.behind(sys.executable, "-c", SHOW, **own)
+    assert (done.code, done.err) == (0, "")
+    assert "of-the-" not in done.out
 
 
 async def test_no_key_lies_on_the_disk_meanwhile(stage):
@@ -116,6 +127,41 @@ async def test_signals_are_passed_on(stage, number):
         process.send_signal(number)
         out, _ = await process.communicate()
     assert (process.returncode, out.decode().strip(), stage.left) == (42, f"[{int(number)}]", [])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+async def test_a_signal_before_the_program_runs_leaves_nothing(stage, number):
+    process = await stage.begin(*PARAF, "exec", "-c", str(stage.file), "--", "touch", "ran")
+    async with asyncio.timeout(30):
+        while not stage.left:  # noqa: ASYNC110 -- a folder tells nobody
+            await asyncio.sleep(0.001)
+        process.send_signal(number)
+        await process.communicate()
+    ran = (stage.folder / "ran").exists()
+    assert (process.returncode, stage.left) == (0 if ran else 128 + number, [])
+
+
+LINGERS = """
+import os, sys, urllib.request
+if os.fork() == 0:
+    urllib.request.urlopen(os.environ["PARAF_URL_PAY"] + "/slow", b"{}", 60)
+sys.exit(3)
+"""
+
+
+async def test_a_signal_while_the_last_requests_end_leaves_nothing(stage):
+    """The program has ended, but what it started still waits for an answer."""
+    async with RawPeer(lambda _: [asyncio.Event()]) as peer:
+        stage.route["upstream"] = peer.url
+        words = (*PARAF, "exec", "-c", str(stage.file), "--", sys.executable, "-c", LINGERS)
+        process = await stage.begin(*words, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL)
+        await peer.until(lambda peer: peer.requests, 30)
+        async with asyncio.timeout(15):
+            while process.returncode is None:  # the first may find the program still there
+                process.terminate()
+                await asyncio.sleep(0.1)
+        assert process.returncode in {3, -signal.SIGTERM}  # the second: when all is over already
+        assert stage.left == []
 
 
 ON_A_TERMINAL = "import os; assert all(map(os.isatty, (0, 1, 2))); assert os.tcgetpgrp(0) == os.getpgrp()\n" + WAITING

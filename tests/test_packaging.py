@@ -108,7 +108,9 @@ def test_the_image_gets_what_the_tests_ran_with():
     assert image.items() <= tested.items()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     extras = project["optional-dependencies"]
-    wanted = map(Requirement, (*project["dependencies"], *extras["fast"], *extras["inject"], *extras["redis"]))
+    wanted = map(
+        Requirement, (*project["dependencies"], *extras["fast"], *extras["inject"], *extras["otel"], *extras["redis"])
+    )
     assert {canonicalize_name(each.name) for each in wanted} <= image.keys()
     assert "pytest" not in image
 

@@ -43,6 +43,8 @@ def match(table: RouteTable, request: InboundRequest) -> Match:
 def _match(table: RouteTable, request: InboundRequest) -> Match:
     absolute = _ABSOLUTE.fullmatch(request.target)
     host = _sent_host(request.headers)
+    if request.loopback and (value_of(request.headers, "Sec-Fetch-Site") or "none") not in _OWN_PAGES:
+        raise ProxyError("not_allowed", "a page of another site asked its browser to call this machine or the provider")
     if request.tunnel is not None:
         found = _in_tunnel(table, request, request.tunnel, (host, absolute[1]) if absolute else (host,))
     else:
@@ -103,8 +105,6 @@ def _rooted(target: str) -> str:
 def _by_host_or_prefix(table: RouteTable, request: InboundRequest, authority: str) -> Match:
     _check_target(request.target)
     host = _host(authority)
-    if request.loopback and (value_of(request.headers, "Sec-Fetch-Site") or "none") not in _OWN_PAGES:
-        raise ProxyError("not_allowed", "a page of another site asked its browser to call this machine")
     route = table.by_host(host)
     if route:
         return _on_the_providers_terms(route, request.target)

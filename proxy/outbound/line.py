@@ -115,7 +115,7 @@ class Line(asyncio.BufferedProtocol):
         What lies unread on a fresh connection below TLS are session tickets.
         """
         events = self._poll.poll(0)
-        return not events or (self.fresh and self._below is not self.transport and events[0][1] == select.POLLIN)
+        return not events or (self.fresh and self._secure and events[0][1] == select.POLLIN)
 
     def wakes(self, now: float, trusted: float) -> bool:
         """Can it be used again? `trusted`: the age up to which idle connections to this provider are."""
@@ -177,6 +177,7 @@ class Line(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
+        self._secure = transport.get_extra_info("ssl_object") is not None
         tls = getattr(transport, "_ssl_protocol", None)
         # The one that has the socket: asyncio's TLS stands on it, and hides its buffer and its end.
         self._below: asyncio.Transport = self.transport if tls is None else tls._transport  # noqa: SLF001

@@ -98,7 +98,7 @@ class House:
         story.outcome = "forwarded"
         return self.way or whole(b"hello")
 
-    def caller(self, deadline=5.0):
+    def caller(self, deadline=20.0):
         return RawCaller("127.0.0.1", self.port, deadline)
 
     async def exchange(self, payload, **options):
@@ -110,7 +110,7 @@ class House:
             caller.send(payload)
             return await caller.answer(to_head=to_head)
 
-    async def told(self, count=1, seconds=5.0):
+    async def told(self, count=1, seconds=20.0):
         """Wait until so many stories are told, and see that it stays so."""
         async with asyncio.timeout(seconds):
             while len(self.stories) < count:

@@ -2,9 +2,12 @@
 
 import asyncio
 import json
+import os
 import socket
 import ssl
+from contextlib import AsyncExitStack
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rawpeer import CLOSE, RawPeer, ok
@@ -200,6 +203,18 @@ async def test_what_may_be_said_inside(peer, tmp_path, request_bytes, status):
         assert len(peer.requests) == (status == 200)
 
 
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+async def test_pages_of_other_sites_are_not_signed_for(peer, tmp_path, site):
+    """A browser that has us as its proxy sends here what any page makes it send."""
+    async with intercepting(peer.url, tmp_path) as stage, stage.caller() as caller:
+        answer = await stage.ask(post("/pay", b"{}", HOST, f"Sec-Fetch-Site: {site}"))
+        assert (answer.status, answer.value("X-Paraf-Error")) == (403, "not_allowed")
+        caller.send(post(f"http://{HOST}/pay", b"{}", HOST, f"Sec-Fetch-Site: {site}"))
+        assert (await caller.answer()).status == 403
+        assert not peer.requests
+        assert (await stage.ask(post("/pay", b"{}", HOST, "Sec-Fetch-Site: same-origin"))).status == 200
+
+
 async def test_a_handshake_for_another_name_is_answered_and_gets_nothing(peer, tmp_path):
     async with intercepting(peer.url, tmp_path) as stage:
         careless = trusting(stage.made.root)
@@ -392,6 +407,23 @@ async def test_callers_who_leave_in_the_handshake_leave_nothing_behind():
             await gone(house)
         assert house.server._seat.page[0] == 0
         assert house.tunnels.failures == ["hung up"] * 2
+
+
+def resident() -> int:
+    """Bytes of this process that are in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+async def test_callers_who_say_connect_and_no_more_cost_little(peer, tmp_path):
+    async with intercepting(peer.url, tmp_path) as stage, AsyncExitStack() as stack:
+        assert (await stage.ask(post())).status == 200
+        before, many = resident(), 300
+        for _ in range(many):
+            caller = await stack.enter_async_context(stage.caller())
+            caller.send(connect())
+            assert (await caller.answer(to_head=True)).status == 200
+        assert (await stage.ask(post())).status == 200
+        assert (resident() - before) / many < 160_000
 
 
 async def test_connections_are_counted_once():

@@ -2,10 +2,12 @@
 
 import asyncio
 import os
+from functools import partial
 
 import pytest
 from byhand import by_hand, wait_until_it_is_here
 from rawpeer import CLOSE, RESET, RawPeer, ok
+from sending import Encrypted, opened
 
 from proxy.errors import ProxyError
 from proxy.outbound import pool as pool_module
@@ -150,6 +152,27 @@ async def test_a_fresh_connection_on_which_the_provider_speaks_first_is_not_writ
         async with opening() as sender:
             accepted = asyncio.create_task(peer.accept())
             assert await refusal(sender, "POST", f"{peer.url}/") == ("upstream_unreachable", "no")
+
+
+@pytest.mark.both_loops
+async def test_what_lies_unread_on_a_fresh_connection_below_tls_does_not_end_it(monkeypatch, authority):
+    """There it is session tickets, as a rule: a loop that has not come to read them yet has lost nothing."""
+    opening, wires, look = partial(opened, "wire"), Encrypted(authority), Line.is_silent
+    with by_hand(wires.server) as peer:
+
+        def come_before_the_look(line):
+            peer.say(OWN)
+            wait_until_it_is_here(line.transport.get_extra_info("socket").fileno())
+            return look(line)
+
+        async def accept(_fileno):
+            await accepted
+
+        at_once(monkeypatch, opening, accept)
+        monkeypatch.setattr(Line, "is_silent", come_before_the_look)
+        async with opening(tls=wires.client) as sender:
+            accepted = asyncio.create_task(peer.accept())
+            assert await sender.fetch("POST", f"{peer.url}/") == (200, b"own")
 
 
 async def used(sender, peer):
