@@ -1,5 +1,6 @@
 """Traces: taken over from the caller, sent on when asked for, and as spans at a collector."""
 
+import asyncio
 import subprocess
 import sys
 import time
@@ -199,7 +200,7 @@ async def test_a_collector_that_never_answers_costs_no_request_and_no_long_end(c
         held.append(writer)
 
     async with provider(*[ok(b"{}")] * 300) as peer, await asyncio.start_server(hold, "127.0.0.1", 0) as silent:
-        url = "http://127.0.0.1:{}".format(silent.sockets[0].getsockname()[1])
+        url = f"http://127.0.0.1:{silent.sockets[0].getsockname()[1]}"
         async with proxy(configured(peer, otlp=url)) as running:
             for _ in range(300):
                 assert (await asked(running)).status == 200
