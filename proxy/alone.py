@@ -11,6 +11,7 @@ from proxy.app import App, settle_process
 from proxy.clock import SystemClock
 from proxy.generation import Generation
 from proxy.inbound.control import ControlServer, Doors
+from proxy.inbound.listeners import Listeners
 from proxy.inbound.operations import ENDPOINTS
 from proxy.loading import ConfigFile, Loaded
 from proxy.notify import Notify
@@ -35,16 +36,17 @@ class Alone:
         return [await self._app.answers[word](value)]
 
 
-def doors_of(settings: Settings, generation: Callable[[], Generation]) -> Doors:
+def doors_of(settings: Settings, generation: Callable[[], Generation], listeners: Listeners) -> Doors:
     """A loopback port answers to this machine's names; another one to its own name too, for who shows the token."""
     own = {settings.control.host} if isinstance(settings.control, TcpListen) else set()
-    return Doors(frozenset((*settings.allowed_hosts, *own)), lambda: generation().control_token)
+    hosts, remote = frozenset((*settings.allowed_hosts, *own)), any(each.is_remote for each in listeners.control)
+    return Doors(hosts, lambda: generation().control_token, remote)
 
 
 @asynccontextmanager
 async def controlled(app: App, alone: Alone, settings: Settings) -> AsyncIterator[None]:
     """While the block runs, operators are answered."""
-    control = ControlServer(ENDPOINTS, alone, doors_of(settings, lambda: app.generation))
+    control = ControlServer(ENDPOINTS, alone, doors_of(settings, lambda: app.generation, app.listeners))
     await control.start(*(listener.sock for listener in app.listeners.control))
     try:
         yield

@@ -10,7 +10,7 @@ import http.client
 import json
 import socket
 import ssl
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, closing
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -26,8 +26,8 @@ from proxy.keyring import Keyring, spki_fingerprint
 from proxy.model import Account, Clock
 from proxy.outbound.dial import verified_tls
 from proxy.outbound.outlet import Outlet
-from proxy.settings import RouteSettings, Settings
-from proxy.storeforms import MEMORY
+from proxy.settings import Reference, RouteSettings, Settings
+from proxy.storeforms import MEMORY, RedisForm
 from proxy.stores import TokenStore
 from proxy.stores.opening import opened
 
@@ -77,7 +77,9 @@ async def examine(settings: Settings, generation: Generation, folder: Path, *, t
     looks = [asyncio.to_thread(_reached, place, clock) for place in places(generation)]
     found = [check for checks in await asyncio.gather(*looks) for check in checks]
     for route in settings.routes:
-        found += [*_keys(generation.lanes[route.name]), *_files(route, folder)]
+        subject = f"route {route.name}"
+        found += [*_keys(generation.lanes[route.name]), *_files(subject, _of_route(route), folder)]
+    found += [each for each in _files("the whole file", _of_all(settings), folder) if each.state != "ok"]
     return found + await _tokens(settings, generation, clock, take_token=take_token)
 
 
@@ -213,14 +215,30 @@ def _keys(lane: Lane) -> Iterator[Check]:
         yield Check("ok", subject, "key", "every credential is read; none of them is a private key")
 
 
-def _files(route: RouteSettings, folder: Path) -> Iterator[Check]:
-    keyring, subject = Keyring(), f"route {route.name}"
+def _files(subject: str, secrets: Mapping[str, Reference | None], folder: Path) -> Iterator[Check]:
+    keyring = Keyring()
     remarks = [
         Check("warning", subject, "files", f"{name}: {remark}")
-        for name, reference in route.credentials.items()
+        for name, reference in secrets.items()
+        if reference is not None
         for remark in keyring.remarks(reference, base=folder)
     ]
     yield from remarks or [Check("ok", subject, "files", "no secret file is open to others")]
+
+
+def _of_route(route: RouteSettings) -> dict[str, Reference | None]:
+    """Its secrets, by the names they have in the file."""
+    callers = {f"caller_token.{name}": reference for name, reference in route.caller_token.items()}
+    egress = {"egress_proxy.password": route.egress_proxy.password} if route.egress_proxy else {}
+    return {**route.credentials, **callers, **egress, "tls.client_key": route.tls.client_key}
+
+
+def _of_all(settings: Settings) -> dict[str, Reference | None]:
+    """Those that belong to no route."""
+    keys = {f"store_key.{place}": reference for place, reference in enumerate(settings.store_key)}
+    ca = {"ca.key": settings.ca.key} if settings.ca else {}
+    password = settings.store.password if isinstance(settings.store, RedisForm) else None
+    return {**keys, **ca, "control_token": settings.control_token, "store.password": password}
 
 
 async def _tokens(settings: Settings, generation: Generation, clock: Clock, *, take_token: bool) -> list[Check]:

@@ -5,7 +5,7 @@ left is how the provider reads the request: so the readings under which other by
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from email.utils import parsedate_to_datetime
 from typing import Final
 from urllib.parse import urlsplit
@@ -16,16 +16,18 @@ from proxy.model import Headers, SignedRequest, UpstreamResponse
 from proxy.signing.canonical import NotJson
 from proxy.signing.diagnose import diagnose
 from proxy.signing.guess import AtHand
-from proxy.signing.reading import Presented
+from proxy.signing.profile import Profile, Signature
+from proxy.signing.reading import Presented, reading
 from proxy.signing.signer import CANONICAL, Call
+from proxy.signing.template import Template
 from proxy.telemetry.story import Refusal
 
 LARGE: Final = 65_536
 """Bytes of a body over which nothing is read again: others are to be served meanwhile."""
 LONGEST: Final = 200
 """Characters of a target that are kept."""
-_NUMBER: Final = re.compile(r"[0-9]{5,}|[^/]{41,}")
-"""An account or card number, or an opaque key, as a part of a path."""
+_PRIVATE: Final = re.compile(r"[^/]*[%@][^/]*|[^/]{41,}|[0-9](?:[-_~.]?[0-9]){4,}")
+"""An account or card number, an address or an opaque key, as a part of a path; escapes can hide any of them."""
 
 
 def inquest(lane: Lane, call: Call, signed: SignedRequest, answer: UpstreamResponse) -> Refusal | None:
@@ -57,7 +59,19 @@ def _of_signature(lane: Lane, call: Call, signed: SignedRequest, answer: Headers
     found = diagnose(lane.binding, lane.route.base, presented, AtHand(keys), work=0)
     if found.signed:
         yield "the signature is what the route signs"
+        signatures = reading(lane.binding, lane.route.base, presented)[0].scheme.signatures
+        if names := " or ".join(dict.fromkeys(_signed_with(signatures, lane.profile))):
+            yield f"if it is refused all the same: the provider may have another {names} for this account"
     yield from (each.words for each in found.deviations)
+
+
+def _signed_with(signatures: Iterable[Signature], profile: Profile) -> Iterator[str]:
+    """What of the account's they rest on: a provider that holds an older one refuses what is right here."""
+    for signature in signatures:
+        if isinstance(signature.key, Template):
+            yield from sorted(signature.key.names & profile.credentials.keys())
+        else:
+            yield f"public key for {signature.key}"
 
 
 def _bodies(lane: Lane, call: Call) -> Iterator[str]:
@@ -89,8 +103,9 @@ def _date_ms(answer: Headers) -> int | None:
 
 
 def redacted(target: str) -> str:
-    """Names stay, values go."""
+    """Names stay, values go; what stands alone in a query may be either."""
     path, mark, query = target.partition("?")
-    names = [pair.partition("=")[0][:40] for pair in query.split("&")]
-    shown = _NUMBER.sub("…", path) + (mark + "&".join(f"{name}=…" for name in names) if query else mark)
+    pairs = [pair.partition("=") for pair in query.split("&")]
+    names = [f"{_PRIVATE.sub('…', name)}=…" if equals else "…" for name, equals, _ in pairs]
+    shown = _PRIVATE.sub("…", path) + (mark + "&".join(names) if query else mark)
     return shown if len(shown) <= LONGEST else shown[: LONGEST - 1] + "…"

@@ -18,6 +18,7 @@ from proxy.loading import ConfigFile, Loaded
 from proxy.model import Clock
 from proxy.notify import NOBODY, Notify
 from proxy.settings import Settings
+from proxy.telemetry.logs import place
 from proxy.telemetry.news import ReloadNews
 from proxy.variables import VARIABLES, named
 
@@ -60,16 +61,18 @@ class Reloading:
         self._notify = notify
         self._aside = aside
         self._one_at_a_time = asyncio.Lock()
+        self._awaited = False
+        """An attempt waits for its turn, and will see what is there by then."""
         self._seen = running.files
         self.status = Status(running.generation.number, clock.now_ms())
 
     async def reload(self, why: Why) -> Loaded:
         """What serves from now on. Raises ConfigError: then it is what served before."""
         async with self._one_at_a_time:
+            self._awaited = False
             self._notify.reloading()
             try:
-                loaded = await self._loaded()
-                await self._swap(loaded)
+                loaded = await self._taken_over()
             except ConfigError as error:
                 self._refused(error, why)
                 raise
@@ -87,9 +90,22 @@ class Reloading:
                 await self.attempt("files")
 
     async def attempt(self, why: Why) -> None:
-        """Reload; that it was refused has been told."""
-        with suppress(ConfigError):
-            await self.reload(why)
+        """Reload, unless one is about to begin anyway; that it was refused has been told."""
+        if not self._awaited:
+            self._awaited = True
+            with suppress(ConfigError):
+                await self.reload(why)
+
+    async def _taken_over(self) -> Loaded:
+        """A fault that nobody thought of is a reason too: unsaid, it would end `watch` for good."""
+        try:
+            loaded = await self._loaded()
+            await self._swap(loaded)
+        except ConfigError:
+            raise
+        except Exception as fault:
+            raise ConfigError([self._finding((), f"could not be taken: {place(fault)}")]) from fault
+        return loaded
 
     async def _loaded(self) -> Loaded:
         if not self._running.files.is_repeatable:

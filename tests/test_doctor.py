@@ -148,6 +148,21 @@ async def test_a_secret_file_that_others_can_read(tmp_path):
     assert (found.state, "can be read by others" in found.words) == ("warning", True)
 
 
+async def test_every_kind_of_secret_file_is_looked_at(tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_text("sEcReT-sEcReT-sEcReT-sEcReT-sEcReT-42")
+    secret.chmod(0o644)
+    made = configured(tmp_path, "https://nowhere.invalid") | {
+        "control_token": {"file": str(secret)},
+        "store_key": [{"file": str(secret)}],
+    }
+    made["routes"]["doku-nonsnap"]["caller_token"] = {"till": {"file": str(secret)}}
+    checks = await examine(*built(made), tmp_path, take_token=False)
+    told = {(check.subject, check.words.partition(":")[0]) for check in checks if check.name == "files"}
+    of_all = {("the whole file", "control_token"), ("the whole file", "store_key.0")}
+    assert told == of_all | {("route doku-nonsnap", "caller_token.till")}
+
+
 async def tokens(running, *, take_token=False):
     settings, generation = running.app._settings, running.app._generation
     checks = await examine(settings, generation, Path(), take_token=take_token)

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import sys
 import time
 
 import pytest
@@ -110,6 +111,44 @@ async def test_a_hangup_reloads(tmp_path, workers):
         assert "paraf.yaml:2:1: (file): not valid YAML" in line["finding"]
         await paraf.until(lambda: paraf.told("reload", state="refused", generation=2))
         assert await paraf.metric("paraf_config_last_reload_failure_timestamp_seconds") > time.time() - 60
+
+
+EARLY = """
+import os, signal, sys
+class Hangup:
+    def find_spec(self, name, path, target=None):
+        if name == "proxy.app":
+            os.kill(os.getpid(), signal.SIGHUP)
+sys.meta_path.insert(0, Hangup())
+from proxy.commands import main
+main(["serve", "-c", "nowhere.yaml"])
+"""
+
+
+async def test_a_hangup_before_anything_is_loaded_ends_nothing(tmp_path):
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", EARLY, cwd=tmp_path)
+    assert await asyncio.wait_for(process.wait(), 60) == 78
+
+
+async def test_a_flood_of_hangups_is_two_reloads(tmp_path):
+    """One that has begun, and one that sees what is there by the time of its turn."""
+    async with operated(tmp_path, "doku") as paraf:
+        await asyncio.gather(*(paraf.reloading.attempt("signal") for _ in range(200)))
+        assert paraf.app.generation.number == 3
+        await paraf.reloading.attempt("signal")
+        assert paraf.app.generation.number == 4
+
+
+async def test_a_fault_in_a_reload_is_told_and_the_next_one_is_taken(tmp_path, monkeypatch):
+    async with operated(tmp_path, "doku") as paraf:
+        with monkeypatch.context() as broken:
+            broken.setattr(paraf.app, "swap", lambda *_: {}["x"])
+            status, _, problem = await paraf("POST", "/-/reload")
+            assert status == 422
+            assert problem["findings"][0]["message"].startswith("could not be taken: KeyError at ")
+            await paraf.reloading.attempt("files")
+        assert (await ask(paraf.port, "doku"))[0] == 200
+        assert (await paraf("POST", "/-/reload"))[::2] == (200, {"generation": 2})
 
 
 @pytest.fixture

@@ -106,6 +106,13 @@ async def test_a_killed_worker_takes_only_its_own_requests_with_it(tmp_path):
                 await asyncio.sleep(0.05)
 
 
+async def answered(callers, least):
+    """Wait until they have had so many answers."""
+    async with asyncio.timeout(30):
+        while callers.count["200"] < least:  # noqa: ASYNC110 -- nobody tells of it
+            await asyncio.sleep(0.02)
+
+
 @pytest.mark.parametrize(("workers", "kind"), [("1", "tcp"), ("2", "tcp"), ("2", "unix")])
 async def test_sigterm_under_load_loses_nothing(tmp_path, workers, kind):
     unix = str(tmp_path / "paraf.sock")
@@ -117,7 +124,7 @@ async def test_sigterm_under_load_loses_nothing(tmp_path, workers, kind):
     ):
         callers.start(12, kept=True)
         callers.start(12, kept=False)
-        await asyncio.sleep(0.7)
+        await answered(callers, 150)
         before = time.monotonic()
         paraf.kill(signal.SIGTERM)
         assert await paraf.ended() == 0
@@ -127,7 +134,7 @@ async def test_sigterm_under_load_loses_nothing(tmp_path, workers, kind):
         assert callers.count["200"] == len(peer.requests) > 100
         assert callers.count["refused"] == 24
         assert set(callers.count) == {"200", "refused"}
-        assert spent < 1.5
+        assert spent < 15, "far from drain.timeout"
         assert paraf.other == []
         assert {path.name for path in tmp_path.iterdir()} == {"paraf.yaml"}
 
@@ -217,7 +224,7 @@ async def test_nobody_is_left_when_the_supervisor_is_killed(tmp_path):
         assert (await asked)[0] == 200  # what is under way is finished
         before = time.monotonic()
         while any(map(alive, pids)):
-            assert time.monotonic() - before < 3
+            assert time.monotonic() - before < 15
             await asyncio.sleep(0.02)
         assert list(tmp_path.glob("paraf-*")) == []
         with socket.create_server(paraf.address):
@@ -277,19 +284,19 @@ async def test_a_worker_that_does_not_answer_is_not_waited_for(tmp_path):
         Callers(paraf.address) as callers,
     ):
         callers.start(4, kept=True)
-        await asyncio.sleep(0.3)
+        await answered(callers, 20)
         await callers.stop()
-        answered = await paraf.metric("paraf_requests_total")
-        assert answered == callers.count["200"] > 0
+        counted = await paraf.metric("paraf_requests_total")
+        assert counted == callers.count["200"] > 0
         os.kill(paraf.workers[0], signal.SIGSTOP)
         before = time.monotonic()
-        assert await paraf.metric("paraf_requests_total") == answered  # its last known ones
-        assert time.monotonic() - before < 1.5
+        assert await paraf.metric("paraf_requests_total") == counted  # its last known ones
+        assert time.monotonic() - before < 5
         pairs = [await callers.connect() for _ in range(10)]
         others = [(await ask(*pair))[0] for pair in pairs]
         assert others == [200] * 10
         os.kill(paraf.workers[0], signal.SIGCONT)
-        assert await paraf.metric("paraf_requests_total") == answered + 10
+        assert await paraf.metric("paraf_requests_total") == counted + 10
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

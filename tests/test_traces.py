@@ -1,5 +1,6 @@
 """Traces: taken over from the caller, sent on when asked for, and as spans at a collector."""
 
+import asyncio
 import subprocess
 import sys
 import time
@@ -188,6 +189,26 @@ async def test_a_collector_that_fails_costs_no_request_and_no_long_end(status, c
                 assert (await asked(running)).status == 200
             began = time.monotonic()
         assert time.monotonic() - began < 20
+    assert capfd.readouterr() == ("", "")
+
+
+async def test_a_collector_that_never_answers_costs_no_request_and_no_long_end(capfd):
+    """It takes the connection and keeps it: more requests than wait for it in memory."""
+    held = []
+
+    async def hold(_reader, writer):
+        held.append(writer)
+
+    async with provider(*[ok(b"{}")] * 300) as peer, await asyncio.start_server(hold, "127.0.0.1", 0) as silent:
+        url = f"http://127.0.0.1:{silent.sockets[0].getsockname()[1]}"
+        async with proxy(configured(peer, otlp=url)) as running:
+            for _ in range(300):
+                assert (await asked(running)).status == 200
+            assert max(line["total_ms"] for line in running.requests()) < 5000
+            began = time.monotonic()
+        assert time.monotonic() - began < 20
+        for writer in held:
+            writer.close()
     assert capfd.readouterr() == ("", "")
 
 

@@ -146,6 +146,35 @@ def test_wrong_usage(paraf, arguments):
     assert paraf("verify", *arguments)[0] == 2
 
 
+@pytest.mark.parametrize(
+    ("pasted", "words"),
+    [
+        (r"curl -H $'X-SIGNATURE: \xff' https://x.example", "no UTF-8"),
+        (r"curl $'https://x.example/\xff'", "no UTF-8"),
+        (r"curl -H $'A: \U7FFFFFFF' https://x.example", "names no character"),
+        (r"curl -H $'A: \ud800' https://x.example", "no UTF-8"),
+    ],
+)
+def test_what_is_no_text_is_refused_in_words(paraf, pasted, words):
+    code, said = paraf("verify", "doku", "-", typed=pasted)
+    assert (code, words in said) == (2, True)
+
+
+def test_bytes_that_are_no_text_are_refused_in_words(paraf, monkeypatch):
+    """As a terminal's stdin gives them."""
+    typed = io.TextIOWrapper(io.BytesIO(b"curl -H 'A: \xff' https://x.example"), "utf-8")
+    monkeypatch.setattr(io, "StringIO", lambda _: typed)
+    code, said = paraf("verify", "doku", "-")
+    assert (code, "no UTF-8" in said) == (2, True)
+
+
+@pytest.mark.parametrize("text", ["A" * 1_000_000, "ab" * 400_000, "a" * 10 + "-" * 1_000_000])
+def test_a_text_that_is_too_long_for_a_signature_is_not_searched(paraf, text):
+    line = re.sub(r"X-SIGNATURE: [^']*", f"X-SIGNATURE: {text}", signed(paraf, "doku"))
+    code, said = paraf("verify", "doku", "-", typed=line)
+    assert (code, "X-SIGNATURE holds no signature in b64" in said) == (1, True)
+
+
 def test_a_configuration_that_cannot_be_read(monkeypatch, tmp_path):
     (tmp_path / "paraf.yaml").write_text("version: 1\nroutes: {}\nx: 1\n")
     with pytest.raises(SystemExit) as ended:

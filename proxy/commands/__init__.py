@@ -1,5 +1,6 @@
 """The command line. Each command lies in its own module and is imported when it is called."""
 
+import signal
 import sys
 from importlib import import_module
 from typing import Any, Final
@@ -37,6 +38,8 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         module = COMMANDS.get(cmd_name)
+        if cmd_name == "serve":  # what it imports takes a while, and a hangup that comes early must not end it
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
         return getattr(import_module(f"proxy.commands.{module}"), cmd_name) if module else None
 
 

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import sys
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -61,8 +62,9 @@ def parse_curl(text: str, read: Read) -> Pasted:
 
 def _words(text: str) -> list[str]:
     joined = re.sub(r"[\\^`][ \t]*\r?\n", " ", text.strip())
+    plain = _ANSI.sub(_plain, joined)
     try:
-        return shlex.split(_ANSI.sub(_plain, joined))
+        return shlex.split(plain)
     except ValueError:
         raise ValueError("a quote of the curl command is not closed") from None
 
@@ -76,7 +78,10 @@ def _plain(found: re.Match[str]) -> str:
 def _unescaped(found: re.Match[str]) -> str:
     text = found[1]
     if text[0] in "uU":
-        return chr(int(text[1:], 16))
+        number = int(text[1:], 16)
+        if number > sys.maxunicode:
+            raise ValueError("a \\U escape of the curl command names no character")
+        return chr(number)
     if text[0] in "x01234567":
         number = int(text[1:], 16) if text[0] == "x" else int(text, 8) & 255
         return bytes((number,)).decode("ascii", "surrogateescape")

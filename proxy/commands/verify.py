@@ -85,14 +85,24 @@ async def _kept(loaded: Loaded, account: Account) -> dict[str, bytes]:
 
 def _pasted(words: tuple[str, ...], command: str | None, headers: tuple[str, ...], data: str) -> Pasted:
     if command is None and len(words) == 2:
-        return Pasted(words[0].upper(), words[1], headers_of(headers), (body_of(data),))
+        return _legible(Pasted(words[0].upper(), words[1], headers_of(headers), (body_of(data),)))
     if (words == ("-",)) is (command is not None) or words not in ((), ("-",)) or headers or data:
         raise click.UsageError("give METHOD and TARGET with -H and -d, or --curl '...', or - to read a curl command")
-    text = command if command is not None else sys.stdin.read()
     try:
-        return parse_curl(text, file_of)
+        return _legible(parse_curl(command if command is not None else sys.stdin.read(), file_of))
+    except UnicodeError:
+        raise click.UsageError("the curl command is no UTF-8: write a body of bytes as -d @FILE") from None
     except ValueError as error:
         raise click.UsageError(str(error)) from None
+
+
+def _legible(pasted: Pasted) -> Pasted:
+    """What is signed as text must be some; Python gives other bytes of a command line as lone surrogates."""
+    try:
+        "".join((pasted.method, pasted.target, *(part for row in pasted.headers for part in row))).encode()
+    except UnicodeError:
+        raise click.UsageError("the method, the URL or a header holds bytes that are no UTF-8") from None
+    return pasted
 
 
 def _lane(loaded: Loaded, route: str) -> Lane:

@@ -103,10 +103,14 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Doors:
-    """Who may come in: `hosts` beside the names of this machine; `token` is asked for each time."""
+    """Who may come in: `hosts` beside the names of this machine; `token` is asked for each time.
+
+    `remote`: other machines reach the door, so that nobody comes in without a token, whatever a reload took away.
+    """
 
     hosts: frozenset[str]
     token: Callable[[], Secret | None]
+    remote: bool = False
 
 
 class ControlServer:
@@ -159,7 +163,7 @@ def _refused(request: web.BaseRequest, doors: Doors) -> Reply | None:
         return problem(421, "the Host is not a name of this machine: use localhost or its address")
     if "Origin" in request.headers or request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
         return problem(403, "requests from web pages are refused")
-    if not _shows(request, doors.token()):
+    if not _shows(request, doors):
         return problem(401, "control_token is asked for", headers={"WWW-Authenticate": "Bearer"})
     return None
 
@@ -177,9 +181,10 @@ def _knows_host(request: web.BaseRequest, hosts: frozenset[str]) -> bool:
     return is_loopback(host) or host in hosts
 
 
-def _shows(request: web.BaseRequest, token: Secret | None) -> bool:
+def _shows(request: web.BaseRequest, doors: Doors) -> bool:
+    token = doors.token()
     if token is None:
-        return True
+        return not doors.remote
     written = request.headers.getall("Authorization", [])
     kind, _, value = written[0].partition(" ") if len(written) == 1 else ("", "", "")
     right = hmac.compare_digest(value.strip().encode("utf-8", "surrogateescape"), token.reveal().encode())

@@ -9,6 +9,8 @@ from typing import Final
 from proxy.signing.profile import Signature
 
 Decode = Callable[[str], bytes | None]
+LONGEST: Final = 8192
+"""Characters of a text that can be a signature: that of an RSA key of 16384 bits, in base64 of its hex, has 5464."""
 
 
 def _base64(text: str) -> bytes | None:
@@ -65,7 +67,9 @@ class Written:
 
 
 def written(presented: str, signature: Signature) -> Iterator[Written]:
-    """Every reading of the text, the profile's own first."""
+    """Every reading of the text, the profile's own first; none of one that is too long for a signature."""
+    if len(presented) > LONGEST:
+        return
     for prefix, words in _prefixes(presented, signature.prefix):
         for name, told, raw in _read(presented[len(prefix) :]):
             right = name == signature.encoding and not words

@@ -131,7 +131,8 @@ class Seal:
 
     def hint(self, signature: Signature) -> Deviation:
         if not self.readable:
-            return Deviation("encoding", "encoding.unreadable", f"{signature.header} is not {signature.encoding}")
+            words = f"{signature.header} holds no signature in {signature.encoding}"
+            return Deviation("encoding", "encoding.unreadable", words)
         if not self.marks:
             words = f"{signature.header} has a length that {signature.algorithm} of this route's keys does not give"
             return Deviation("algorithm", "algorithm.length", words)

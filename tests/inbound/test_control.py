@@ -1,13 +1,14 @@
 """The control listener of a running proxy: who is let in, and what each endpoint does."""
 
+import socket
 import stat
 
 import pytest
-from operating import operated
+from operating import operate, operated
 from running import of
 from test_service import ask
 
-from proxy.inbound.control import Endpoint
+from proxy.inbound.control import ControlServer, Doors, Endpoint
 from proxy.inbound.operations import ENDPOINTS
 
 BEARER = "correct-horse-battery"
@@ -206,3 +207,16 @@ async def test_a_unix_socket_is_the_owners_alone(tmp_path):
         assert (await control("GET", "/tokens", host="whatever.test"))[0] == 200
         assert (await control("POST", "/-/quit", "Origin: http://evil.test"))[0] == 403
     assert [each.name for each in tmp_path.iterdir()] == ["paraf.yaml"]
+
+
+async def test_a_door_for_other_machines_stays_shut_when_a_reload_takes_the_token_away():
+    """A socket that was handed over is checked at the start; the configuration does not say that it is remote."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = ControlServer(ENDPOINTS, None, Doors(frozenset(), lambda: None, remote=True))
+    address = "{}:{}".format(*listener.getsockname())
+    await server.start(listener)
+    try:
+        for endpoint in ENDPOINTS:
+            assert (await operate(address, endpoint.method, at(endpoint)))[0] == 401
+    finally:
+        await server.stop()

@@ -10,10 +10,13 @@ from serving import House, Reply, get, open_callers, post, sending, whole
 from proxy.errors import ProxyError
 from proxy.inbound.server import ServerLimits
 
-SHORT = ServerLimits(header_seconds=0.3, body_seconds=0.4, idle_seconds=0.8)
+SHORT = ServerLimits(header_seconds=0.3, body_seconds=0.4, idle_seconds=60)
+SOON = 9
+"""Seconds in which a slow machine too has done what is due in less than one, and no other deadline is met."""
 
 
 async def seconds_open(caller):
+    caller.deadline = max(caller.deadline, 2 * SOON)
     start = time.monotonic()
     await caller.closed()
     return time.monotonic() - start
@@ -29,14 +32,14 @@ async def trickle(caller, data, pause=0.03):
 async def test_a_head_that_does_not_come_ends_the_connection(payload):
     async with House(limits=SHORT) as house, house.caller() as caller:
         caller.send(payload)
-        assert 0.2 < await seconds_open(caller) < 0.75
+        assert 0.2 < await seconds_open(caller) < SOON
         assert (caller.seen, house.requests, house.complaints) == (b"", [], [])
 
 
 async def test_a_head_that_trickles_ends_the_connection():
     async with House(limits=SHORT) as house, house.caller() as caller:
         feed = asyncio.create_task(trickle(caller, get() * 3))
-        assert 0.2 < await seconds_open(caller) < 0.75
+        assert 0.2 < await seconds_open(caller) < SOON
         assert house.requests == []
         feed.cancel()
 
@@ -48,26 +51,26 @@ async def test_a_second_head_has_the_same_deadline_from_its_first_byte(payload):
         await caller.answer()
         await asyncio.sleep(0.2)
         caller.send(payload)
-        assert 0.2 < await seconds_open(caller) < 0.75
+        assert 0.2 < await seconds_open(caller) < SOON
 
 
 async def test_a_head_in_time_is_served_whatever_its_pieces():
-    async with House(limits=SHORT) as house, house.caller() as caller:
+    async with House(limits=ServerLimits(header_seconds=1.0)) as house, house.caller() as caller:
         for _ in range(2):
             for piece in (b"GET / HT", b"TP/1.1\r\nHo", b"st: a\r\n\r\n"):
                 caller.send(piece)
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.02)
             assert (await caller.answer()).status == 200
-        await asyncio.sleep(0.4)
+        await asyncio.sleep(1.1)
         caller.send(get())
         assert (await caller.answer()).status == 200, "the deadline of a head does not outlive it"
 
 
 async def test_an_idle_connection_is_kept_for_its_own_time():
-    async with House(limits=SHORT) as house, house.caller() as caller:
+    async with House(limits=ServerLimits(header_seconds=0.1, idle_seconds=0.8)) as house, house.caller() as caller:
         caller.send(get())
         await caller.answer()
-        assert 0.6 < await seconds_open(caller) < 1.6
+        assert 0.6 < await seconds_open(caller) < SOON
 
 
 @pytest.mark.parametrize("lines", [("Content-Length: 100",), ("Transfer-Encoding: chunked",)])
@@ -88,9 +91,9 @@ async def test_a_body_that_does_not_come_is_a_timeout(lines):
 async def test_a_body_that_trickles_is_a_timeout(lines):
     async with House(limits=SHORT) as house, house.caller() as caller:
         caller.send(get("/", *lines, method="POST"))
-        feed = asyncio.create_task(trickle(caller, b"1\r\na\r\n" * 20))
+        feed = asyncio.create_task(trickle(caller, b"1\r\na\r\n" * 200))
         assert (await caller.answer()).status == 408
-        assert await seconds_open(caller) < 1.5
+        assert await seconds_open(caller) < SOON
         feed.cancel()
 
 
@@ -158,13 +161,12 @@ async def test_answers_that_nobody_reads_do_not_pile_up():
                 caller.send(get() * 100)
                 await asyncio.sleep(0)
         async with asyncio.timeout(30):
-            while house.server._connections():  # noqa: ASYNC110 -- nobody tells of it
-                await asyncio.sleep(0.05)
+            while house.server._connections():  # noqa: ASYNC110 -- nobody tells of a connection's end
+                await asyncio.sleep(0.02)
         served = len(house.stories)
         assert served < 20_000
-        await asyncio.sleep(0.3)
-        assert len(house.stories) == served
-        assert house.server._connections() == []
+        await asyncio.sleep(0.1)
+        assert len(house.stories) == served, "nothing is served once the connection is gone"
 
 
 async def test_a_caller_who_stops_reading_loses_the_connection_not_the_framing():

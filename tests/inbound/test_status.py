@@ -59,7 +59,9 @@ async def test_a_refused_request_is_told_with_what_is_known(control):
     await refused(control, 2)
     (row,) = await rows(control)
     assert (row["route"], row["method"], row["status"], row["code_class"]) == ("doku", "POST", 409, "duplicate")
-    assert row["findings"][0] == "the signature is what the route signs"
+    right, kept = row["findings"][:2]
+    assert right == "the signature is what the route signs"
+    assert kept.endswith("the provider may have another client_secret for this account")
     assert row["request_id"]
     assert row["attempts"] == 1
 
@@ -92,6 +94,9 @@ async def test_no_secret_and_nothing_sent_is_in_it(control):
     [
         ("/v1/x", "/v1/x"),
         ("/v1/accounts/1234567890/x?phone=0812&a=", "/v1/accounts/…/x?phone=…&a=…"),
+        ("/v1/x?abc-secret&1234567890=1&a@b=2&c", "/v1/x?…&…=…&…=…&…"),
+        ("/v1.0/cards/4111-1111-1111-1111/by", "/v1.0/cards/…/by"),
+        ("/of/someone@example.com/x/%34%31%31%31%31/y", "/of/…/x/…/y"),
         ("/" + "k" * 60, "/…"),
         ("/a/b" * 90, ("/a/b" * 90)[:199] + "…"),
     ],
