@@ -51,14 +51,14 @@ class Shadows:
 
     def _watched(self, name: str, transport: Transport) -> Transport:
         lane = self.generation.lanes[name]
-        return Shadowed(transport, self._comparing(lane)) if lane.bystander else transport
+        return Shadowed(transport, self._comparing(lane), self.clock) if lane.bystander else transport
 
     def _comparing(self, lane: Lane) -> "Comparing":
         known = at_hand(self.generation, lane, {})
 
-        def judge(request: SignedRequest) -> Diagnosis:
+        def judge(request: SignedRequest, sent_ms: int) -> Diagnosis:
             assert lane.bystander is not None  # noqa: S101  asked above
-            presented = lane.bystander.presented(request, self.clock.now_ms())
+            presented = lane.bystander.presented(request, sent_ms)
             return diagnose(lane.binding, lane.route.base, presented, known, work=0)
 
         return Comparing(lane.route.name, judge, self.watch, self.log)
@@ -71,16 +71,18 @@ def _beside(lane: Lane) -> Lane:
 class Shadowed:
     """A Transport that hands over what may have reached the provider."""
 
-    def __init__(self, transport: Transport, comparing: "Comparing") -> None:
+    def __init__(self, transport: Transport, comparing: "Comparing", clock: Clock) -> None:
         self._transport = transport
         self._comparing = comparing
+        self._clock = clock
 
     async def send(self, request: SignedRequest, patience: Patience, attempt: Attempt) -> UpstreamResponse:
+        sent_ms = self._clock.now_ms()  # now: the answer may be minutes away, and the time of signing is looked at
         try:
             return await self._transport.send(request, patience, attempt)
         finally:
             if attempt.sent == "maybe":
-                self._comparing.begin(request)
+                self._comparing.begin(request, sent_ms)
 
     async def close(self) -> None:
         await self._transport.close()
@@ -89,7 +91,7 @@ class Shadowed:
 class Comparing:
     """One route's. Every request counts; the log is told when what differs is another thing than before."""
 
-    def __init__(self, route: str, judge: Callable[[SignedRequest], Diagnosis], watch: Watch, log: Log) -> None:
+    def __init__(self, route: str, judge: Callable[[SignedRequest, int], Diagnosis], watch: Watch, log: Log) -> None:
         self._route = route
         self._judge = judge
         self._watch = watch
@@ -97,10 +99,10 @@ class Comparing:
         self._waiting = 0
         self._told: tuple[str, ...] | None = None
 
-    def begin(self, request: SignedRequest) -> None:
+    def begin(self, request: SignedRequest, sent_ms: int) -> None:
         if self._waiting < MOST:
             self._waiting += 1
-            work = asyncio.get_running_loop().run_in_executor(_THREAD, self._judge, request)
+            work = asyncio.get_running_loop().run_in_executor(_THREAD, self._judge, request, sent_ms)
             work.add_done_callback(self._end)
 
     def _end(self, work: "asyncio.Future[Diagnosis]") -> None:

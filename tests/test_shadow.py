@@ -189,6 +189,19 @@ async def test_no_request_waits_for_the_comparison_or_fails_of_it(monkeypatch):
         assert "secret in it" not in running.log.getvalue()
 
 
+async def test_a_slow_answer_does_not_make_the_time_of_signing_wrong(monkeypatch):
+    late, now_ms = [0], SystemClock.now_ms
+    monkeypatch.setattr(SystemClock, "now_ms", lambda clock: now_ms(clock) + late[0])
+
+    def slowly(_request):
+        late[0] = 90_000
+        return ok(b"{}")
+
+    async with RawPeer(slowly) as peer, proxy(routes(of("doku-nonsnap"), peer.url, mode="shadow")) as running:
+        await merchant("doku-nonsnap", running.port).call()
+        assert await counted(running, "doku-nonsnap", 1) == {"same": 1, "differs": 0}
+
+
 async def test_what_did_not_leave_is_not_compared():
     async with RawPeer(lambda _: ok()) as peer:
         port = peer.port
