@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -13,6 +14,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
+
+# A shell starts jobs in the background with SIGINT ignored, `nohup` with SIGHUP; the programs under test would inherit
+# that, and `paraf exec` keeps what it was told to ignore.
+for _number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL)
 
 
 @pytest.fixture

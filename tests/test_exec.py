@@ -160,7 +160,8 @@ async def test_a_signal_while_the_last_requests_end_leaves_nothing(stage):
             while process.returncode is None:  # the first may find the program still there
                 process.terminate()
                 await asyncio.sleep(0.1)
-        assert process.returncode in {3, -signal.SIGTERM}  # the second: when all is over already
+        # 143: it was passed on to the program, which was still there; -15: when all was over already
+        assert process.returncode in {3, 128 + signal.SIGTERM, -signal.SIGTERM}
         assert stage.left == []
 
 
