@@ -15,11 +15,16 @@ sys.path.insert(0, str(Path(__file__).parent))
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
 
-# A shell starts jobs in the background with SIGINT ignored, `nohup` with SIGHUP; the programs under test would inherit
-# that, and `paraf exec` keeps what it was told to ignore.
-for _number in (signal.SIGINT, signal.SIGHUP):
-    if signal.getsignal(_number) is signal.SIG_IGN:
-        signal.signal(_number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL)
+
+@pytest.fixture(autouse=True)
+def heard():
+    """No signal is ignored at the start of a test: programs under test would inherit it, and `paraf exec` keeps to it.
+
+    A shell starts jobs in the background with SIGINT ignored, `nohup` with SIGHUP; `serve` in this process does too.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 @pytest.fixture
