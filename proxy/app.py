@@ -11,9 +11,8 @@ import signal
 import socket
 import ssl
 import sys
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
 from typing import Final, TextIO
 
 from proxy import __version__
@@ -80,28 +79,16 @@ def _token_transport(lane: Lane, system: ssl.SSLContext, listening: Collection[A
     return SessionTransport(tls=lane.outlet.tls(system), road=lane.outlet.road(system, listening))
 
 
-@dataclass(frozen=True, slots=True)
-class Outside:
-    """What a process needs to talk to providers."""
-
-    transports: Mapping[str, Transport]
-    fetch: TokenFetch
-
-    @classmethod
-    @asynccontextmanager
-    async def of(
-        cls, generation: Generation, clock: Clock, listening: Collection[Address] = ()
-    ) -> AsyncIterator["Outside"]:
-        """`listening`: the sockets of our own that no upstream may lead back to."""
-        system = verified_tls()  # once: the roots take 60 ms to read (measured)
-        lanes = generation.lanes.items()
-        transports = {name: transport_for(lane, system, listening) for name, lane in lanes}
-        sessions = {name: _token_transport(lane, system, listening) for name, lane in lanes if lane.exchange}
-        try:
-            yield cls(transports, TokenFetch(lambda: generation, sessions, clock))
-        finally:
-            for transport in (*transports.values(), *sessions.values()):
-                await transport.close()
+@asynccontextmanager
+async def token_calls(generation: Generation, clock: Clock) -> AsyncIterator[TokenFetch]:
+    """For a process that asks providers for tokens and serves nobody."""
+    system = verified_tls()  # once: the roots take 60 ms to read (measured)
+    sessions = {name: _token_transport(lane, system, ()) for name, lane in generation.lanes.items() if lane.exchange}
+    try:
+        yield TokenFetch(generation, sessions, clock)
+    finally:
+        for session in sessions.values():
+            await session.close()
 
 
 def metrics_of(generation: Generation, store: StoreKind, clock: Clock) -> Metrics:
@@ -264,7 +251,7 @@ class App:
         told = watch, self._circuit, self._settings.trace.propagate, inquest_of(lanes.values())
         pipeline = Pipeline(lane_of, sending, self._tokens, self._clock, *told)
         way = with_standins(lanes, self._settings.allowed_hosts, pipeline.handle, self._clock, self.metrics)
-        fetch = TokenFetch(lambda: generation, sessions, self._clock)
+        fetch = TokenFetch(generation, sessions, self._clock)
         return Standing(generation, way, fetch, transports, sessions)
 
     async def _start_admin(self, listeners: Listeners, stack: AsyncExitStack) -> None:

@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Any, Final, Literal, cast
 
 from proxy.addresses import BaseUrl, UnixListen
-from proxy.app import Outside
+from proxy.app import token_calls
 from proxy.clock import SystemClock
+from proxy.errand import Fetch
 from proxy.errors import ProxyError, StartError, StoreFault, TokenFault
+from proxy.fetch import unleased
 from proxy.generation import Generation, Lane
 from proxy.keyring import Keyring, spki_fingerprint
 from proxy.model import Account, Clock
@@ -247,7 +249,7 @@ async def _tokens(settings: Settings, generation: Generation, clock: Clock, *, t
     try:
         async with (
             opened_for(settings, generation, clock) as store,
-            Outside.of(generation, clock) as outside,
+            token_calls(generation, clock) as fetch,
         ):
             found = [
                 Check("ok", subject, "store", "every process has its own" if settings.store == MEMORY else "answers")
@@ -260,27 +262,22 @@ async def _tokens(settings: Settings, generation: Generation, clock: Clock, *, t
                 elif account.exclusive and not take_token:
                     found.append(await asyncio.to_thread(_running, settings, generation, account))
                 else:
-                    found.append(await _fetched(account, outside))
+                    found.append(await _fetched(account, fetch))
             return found
     except (StoreFault, StartError) as error:
         return [Check("failed", subject, "store", f"gives no answer ({error})" if str(error) else "gives no answer")]
 
 
-async def _fetched(account: Account, outside: Outside) -> Check:
+async def _fetched(account: Account, fetch: Fetch) -> Check:
     subject = f"account {account.name}"
     try:
-        token = await outside.fetch(account, _nobody_else)
+        token = await fetch(account, unleased)
     except TokenFault as fault:
-        status = f" (status {fault.provider_status}, code {fault.provider_code})" if fault.provider_status else ""
-        return Check("failed", subject, "token", f"the token call gave none: {fault.kind}{status}")
+        return Check("failed", subject, "token", f"the token call gave none: {fault.words}")
     except ProxyError as error:
         return Check("failed", subject, "token", f"the token call did not get through: {error.detail}")
     left = (token.expires_at_ms - SystemClock().now_ms()) // 1000
     return Check("ok", subject, "token", f"the provider gives one, for {left} s; it is not kept")
-
-
-async def _nobody_else() -> None:
-    """A look takes no lease: what it fetches is not kept."""
 
 
 def opened_for(settings: Settings, generation: Generation, clock: Clock) -> AbstractAsyncContextManager[TokenStore]:

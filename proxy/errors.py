@@ -100,6 +100,12 @@ class TokenFault(Exception):
         self.provider_status = provider_status
         self.provider_code = provider_code
 
+    @property
+    def words(self) -> str:
+        """The kind, with what the provider answered, if it did."""
+        answered = f" (status {self.provider_status}, code {self.provider_code})" if self.provider_status else ""
+        return f"{self.kind}{answered}"
+
 
 class TokenSpared(Exception):
     """No token was asked for: the account is exclusive, and this process is not to end the live one."""

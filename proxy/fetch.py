@@ -1,6 +1,6 @@
 """One token call over the wire: drafted and read by `signing.exchange`, sent like any signed request."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from proxy.errand import Confirm, Fetch
 from proxy.errors import TokenFault, TokenSpared
@@ -17,14 +17,14 @@ from proxy.signing.refusal import inflated
 class TokenFetch:
     """Called by `tokens` with an account, one call at a time for each."""
 
-    def __init__(self, generation: Callable[[], Generation], transports: Mapping[str, Transport], clock: Clock) -> None:
+    def __init__(self, generation: Generation, transports: Mapping[str, Transport], clock: Clock) -> None:
         self._generation = generation
         self._transports = transports
         self._clock = clock
 
     async def __call__(self, account: Account, confirm: Confirm) -> Token:
         """Raises TokenFault, ProxyError when the call did not get through, and whatever `confirm` raises."""
-        lane = self._generation().fetcher(account)
+        lane = self._generation.fetcher(account)
         if lane.exchange is None:  # an account without a token call is never asked for
             raise TokenFault("malformed")
         draft = lane.exchange.draft(self._clock.now_ms())
@@ -40,6 +40,10 @@ class TokenFetch:
             raise TokenFault("malformed", provider_status=reply.status)
         readable = inflated(body, value_of(reply.headers, "Content-Encoding")) or b""
         return lane.exchange.read(reply.status, reply.headers, readable, now_ms=now_ms, started=started)
+
+
+async def unleased() -> None:
+    """The `confirm` of a look: it takes no lease, since what it fetches is not kept."""
 
 
 def sparing(fetch: Fetch) -> Fetch:

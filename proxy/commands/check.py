@@ -15,6 +15,7 @@ from proxy.commands import EXIT_CONFIG, EXIT_FAILURE
 from proxy.commands.configuration import Loaded, config_options, load
 from proxy.errand import Fetch
 from proxy.errors import ConfigError, Finding, ProxyError, TokenFault
+from proxy.fetch import unleased
 from proxy.model import Account
 from proxy.settings import Circuit, Limits, Timeouts
 from proxy.source import Severity
@@ -76,10 +77,10 @@ def _print(findings: list[Finding], form: str, good: str) -> None:
 
 async def _ask_providers(loaded: Loaded, *, take_token: bool) -> list[Finding]:
     """One token call for each account, but not for one whose live token it would kill."""
-    from proxy.app import Outside
+    from proxy.app import token_calls
 
-    async with Outside.of(loaded.generation, SystemClock()) as outside:
-        asked = [await _ask(loaded, account, outside.fetch, take_token) for account in loaded.generation.accounts]
+    async with token_calls(loaded.generation, SystemClock()) as fetch:
+        asked = [await _ask(loaded, account, fetch, take_token) for account in loaded.generation.accounts]
     return [finding for finding in asked if finding]
 
 
@@ -92,17 +93,12 @@ async def _ask(loaded: Loaded, account: Account, fetch: Fetch, take_token: bool)
             "exclusive: not asked, a new token would end the live one (--take-token asks all the same)", "warning"
         )
     try:
-        await fetch(account, _nobody_else)
+        await fetch(account, unleased)
     except TokenFault as fault:
-        status = f" (status {fault.provider_status}, code {fault.provider_code})" if fault.provider_status else ""
-        return found(f"token call: {fault.kind}{status}")
+        return found(f"token call: {fault.words}")
     except ProxyError as error:
         return found(f"token call: {error.detail}")
     return None
-
-
-async def _nobody_else() -> None:
-    """A check takes no lease: what it fetches is not kept, and ends nobody's token unless that was asked for."""
 
 
 def _effective(loaded: Loaded) -> str:
