@@ -2,8 +2,8 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 
@@ -41,16 +41,25 @@ class Stop:
         return 128 + signal.SIGINT if self._first == signal.SIGINT else 0
 
 
-@asynccontextmanager
-async def until_signalled() -> AsyncIterator[Stop]:
-    loop, stop = asyncio.get_running_loop(), Stop(asyncio.current_task())
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop, number)
+@contextmanager
+def stoppable() -> Iterator[Stop]:
+    """What was asked to end and is then hurried ends the block without an error."""
+    stop = Stop(asyncio.current_task())
     try:
         yield stop
     except asyncio.CancelledError:
         if not stop.asked:
             raise
-    finally:
+
+
+@asynccontextmanager
+async def until_signalled() -> AsyncIterator[Stop]:
+    loop = asyncio.get_running_loop()
+    with stoppable() as stop:
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
+            loop.add_signal_handler(number, stop, number)
+        try:
+            yield stop
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)

@@ -24,7 +24,7 @@ from proxy.line import Line
 from proxy.loading import ConfigFile, Loaded
 from proxy.settings import Settings
 from proxy.sharing import joined
-from proxy.stopping import Stop
+from proxy.stopping import Stop, stoppable
 from proxy.telemetry.logs import place
 from proxy.telemetry.merge import to_json
 from proxy.variables import VARIABLES, named
@@ -135,15 +135,12 @@ async def _serve(app: App, post: Post) -> None:
 
 @asynccontextmanager
 async def _obeying(app: App, listeners: Listeners, line: Line) -> AsyncIterator[Stop]:
-    stop = Stop(asyncio.current_task())
-    ear = asyncio.create_task(_obey(app, listeners, line, stop))
-    try:
-        yield stop
-    except asyncio.CancelledError:
-        if not stop.asked:
-            raise
-    finally:
-        ear.cancel()
+    with stoppable() as stop:
+        ear = asyncio.create_task(_obey(app, listeners, line, stop))
+        try:
+            yield stop
+        finally:
+            ear.cancel()
 
 
 async def _obey(app: App, listeners: Listeners, line: Line, stop: Stop) -> None:
