@@ -5,18 +5,23 @@ Every refusal is a ValueError of our own words: never a part of a secret, never 
 
 import errno
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
+from proxy.errors import Finding
 from proxy.files import Files, Look
 from proxy.keyforms import PUBLISHED_KEYS, load_private_key, spki_fingerprint
 from proxy.model import Secret
 from proxy.references import EnvReference, FileReference, Inline, Reference
+from proxy.source import Path as Place
+from proxy.source import Severity, Source
 
-__all__ = ["PUBLISHED_KEYS", "Keyring", "load_private_key", "spki_fingerprint"]
+__all__ = ["PUBLISHED_KEYS", "Keyring", "ReferenceReader", "load_private_key", "spki_fingerprint"]
+
+T = TypeVar("T")
 
 _MOST_BYTES: Final = 1 << 20
 """A bundle of a few hundred authorities has 250 KB."""
@@ -94,6 +99,40 @@ class Keyring:
             return material.decode()
         except UnicodeDecodeError:
             raise ValueError(f"{_place(reference, base)} is not text in UTF-8") from None
+
+
+class ReferenceReader:
+    """Reads what a part of the file refers to; what is wrong with it is in `findings`, at its place.
+
+    `above`: the part, in front of every place.
+    """
+
+    def __init__(
+        self, source: Source, keyring: Keyring, environ: Mapping[str, str], folder: Path, above: Place = ()
+    ) -> None:
+        self.findings: list[Finding] = []
+        self._source = source
+        self._keyring = keyring
+        self._environ, self._folder = environ, folder
+        self._above = above
+
+    def _secret(self, reference: Reference | None, place: Place) -> Secret | None:
+        if reference is None:
+            return None
+        for remark in self._keyring.remarks(reference, base=self._folder):
+            self._find(place, remark, "warning")
+        return self._found(place, self._keyring.read, reference)
+
+    def _found(self, place: Place, read: Callable[..., T], reference: Reference) -> T | None:
+        """A ValueError of reading becomes a finding at that place."""
+        try:
+            return read(reference, environ=self._environ, base=self._folder)
+        except ValueError as error:
+            self._find(place, str(error))
+        return None
+
+    def _find(self, place: Place, message: str, severity: Severity = "error") -> None:
+        self.findings.append(self._source.finding((*self._above, *place), message, severity))
 
 
 def _passphrase(reference: Reference) -> Reference | None:

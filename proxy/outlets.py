@@ -3,20 +3,17 @@
 import base64
 import re
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path as FilePath
-from typing import Final, TypeVar
+from typing import Final
 
-from proxy.errors import Finding
-from proxy.keyring import Keyring
+from proxy.keyring import Keyring, ReferenceReader
 from proxy.model import Secret
 from proxy.outbound.outlet import EgressAccess, Identity, Outlet
 from proxy.outletforms import EgressForm
 from proxy.references import Inline, Reference
 from proxy.settings import RouteSettings
 from proxy.source import Path, Source
-
-T = TypeVar("T")
 
 UNSEEN: Final = (
     "behind an egress proxy Paraf does not see the provider's address: whether a name leads to the inside, or back to "
@@ -26,17 +23,14 @@ _CERTIFICATE: Final = re.compile(r"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-
 _PORTS: Final = {"http": 80, "https": 443}
 
 
-class OutletReader:
-    """One route's. What is wrong is in `findings`."""
+class OutletReader(ReferenceReader):
+    """Of one route."""
 
     def __init__(
         self, source: Source, route: RouteSettings, keyring: Keyring, environ: Mapping[str, str], folder: FilePath
     ) -> None:
-        self.findings: list[Finding] = []
-        self._source = source
+        super().__init__(source, keyring, environ, folder, ("routes", route.name))
         self._route = route
-        self._keyring = keyring
-        self._environ, self._folder = environ, folder
 
     def read(self, host: str | None) -> Outlet:
         """`host`: the API's. Complete when there is no finding of an error."""
@@ -81,37 +75,16 @@ class OutletReader:
     def _egress(self, form: EgressForm | None) -> EgressAccess | None:
         if form is None:
             return None
-        self._warn(("egress_proxy",), UNSEEN)
+        self._find(("egress_proxy",), UNSEEN, "warning")
         if form.password and form.is_open:
             words = "http:// to another machine: the password travels in the clear, https:// hides it"
-            self._warn(("egress_proxy", "url"), words)
+            self._find(("egress_proxy", "url"), words, "warning")
         username = self._secret(form.username, ("egress_proxy", "username"))
         password = self._secret(form.password, ("egress_proxy", "password"))
         login = _basic(username.reveal(), password.reveal()) if username and password else None
         ca = self._certificates(form.ca, ("egress_proxy", "ca"))
         at = form.proxy
         return EgressAccess(at.host, at.port or _PORTS[at.scheme], at.scheme == "https", login, ca)
-
-    def _secret(self, reference: Reference | None, path: Path) -> Secret | None:
-        if reference is None:
-            return None
-        for remark in self._keyring.remarks(reference, base=self._folder):
-            self._warn(path, remark)
-        return self._found(path, self._keyring.read, reference)
-
-    def _found(self, path: Path, read: Callable[..., T], reference: Reference) -> T | None:
-        """A ValueError of reading becomes a finding at that place."""
-        try:
-            return read(reference, environ=self._environ, base=self._folder)
-        except ValueError as error:
-            self._find(path, str(error))
-        return None
-
-    def _find(self, path: Path, message: str) -> None:
-        self.findings.append(self._source.finding(("routes", self._route.name, *path), message))
-
-    def _warn(self, path: Path, message: str) -> None:
-        self.findings.append(self._source.finding(("routes", self._route.name, *path), message, "warning"))
 
 
 def _basic(username: str, password: str) -> Secret:

@@ -1,24 +1,22 @@
 """The secrets of Paraf's own doors: what the store's records are encrypted with, Redis' login, and control's."""
 
 import base64
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path as FilePath
-from typing import Final, TypeVar
+from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from proxy.errors import Finding
-from proxy.keyring import Keyring
+from proxy.keyring import Keyring, ReferenceReader
 from proxy.model import Secret
 from proxy.references import Reference
 from proxy.settings import Settings
 from proxy.source import Path
 from proxy.storeforms import RedisForm, RedisLogin
 
-T = TypeVar("T")
 LEAST: Final = 16
 """Characters of a store_key or control_token. A key is not stretched as a password would be: a word could be guessed
 from one record."""
@@ -43,14 +41,12 @@ def own_secret(texts: Mapping[str, Secret], keys: Mapping[str, RSAPrivateKey]) -
     return Secret("\n".join(text.reveal() for name, text in sorted(texts.items()) if name != "client_id"))
 
 
-class AccessReader:
-    """Reads what the settings refer to; what is wrong with it is in `findings`."""
+class AccessReader(ReferenceReader):
+    """Of the settings that belong to no route."""
 
     def __init__(self, settings: Settings, keyring: Keyring, environ: Mapping[str, str], folder: FilePath) -> None:
-        self.findings: list[Finding] = []
+        super().__init__(settings.source, keyring, environ, folder)
         self._settings = settings
-        self._keyring = keyring
-        self._environ, self._folder = environ, folder
 
     def read(self) -> StoreAccess:
         return StoreAccess(tuple(self._store_keys()), self._login(self._settings.store))
@@ -78,27 +74,9 @@ class AccessReader:
             self._find(("store",), "needs the Redis client: pip install 'paraf[redis]'")
         if form.password and form.is_open:
             words = "redis:// to another machine: the password travels in the clear, rediss:// hides it"
-            self.findings.append(self._settings.source.finding(("store", "url"), words, "warning"))
+            self._find(("store", "url"), words, "warning")
         return RedisLogin(
             username=self._secret(form.username, ("store", "username")),
             password=self._secret(form.password, ("store", "password")),
             ca=self._found(("store", "ca"), self._keyring.authorities, form.ca) if form.ca else None,
         )
-
-    def _secret(self, reference: Reference | None, path: Path) -> Secret | None:
-        if reference is None:
-            return None
-        for remark in self._keyring.remarks(reference, base=self._folder):
-            self.findings.append(self._settings.source.finding(path, remark, "warning"))
-        return self._found(path, self._keyring.read, reference)
-
-    def _found(self, path: Path, read: Callable[..., T], reference: Reference) -> T | None:
-        """A ValueError of reading becomes a finding at that place."""
-        try:
-            return read(reference, environ=self._environ, base=self._folder)
-        except ValueError as error:
-            self._find(path, str(error))
-        return None
-
-    def _find(self, path: Path, message: str) -> None:
-        self.findings.append(self._settings.source.finding(path, message))
