@@ -13,7 +13,6 @@ import ssl
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, closing
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Final, Literal, cast
 
@@ -24,6 +23,7 @@ from proxy.errand import Fetch
 from proxy.errors import ProxyError, StartError, StoreFault, TokenFault
 from proxy.fetch import unleased
 from proxy.generation import Generation, Lane
+from proxy.headers import date_ms
 from proxy.keyring import Keyring, spki_fingerprint
 from proxy.model import Account, Clock
 from proxy.outbound.dial import verified_tls
@@ -175,12 +175,13 @@ def _certificate(place: Place, secured: ssl.SSLSocket, clock: Clock) -> Check:
 def _clock(place: Place, sock: socket.socket, clock: Clock) -> Iterator[Check]:
     origin = place.base.origin
     try:
-        date = _date(place, sock)
-        behind = parsedate_to_datetime(date).timestamp() - clock.now_ms() / 1000
+        there_ms = date_ms((("Date", _date(place, sock)),))
     except (OSError, ValueError, http.client.HTTPException):
+        there_ms = None
+    if there_ms is None:
         yield Check("skipped", origin, "clock", "the host says no time: its answer has no Date header")
-        return
-    yield _skew(origin, behind, place.window)
+    else:
+        yield _skew(origin, (there_ms - clock.now_ms()) / 1000, place.window)
 
 
 def _date(place: Place, sock: socket.socket) -> str:

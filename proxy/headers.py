@@ -7,6 +7,7 @@ then a look-alike would shadow what Paraf signs.
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from functools import lru_cache, partial
 from operator import itemgetter
 from typing import Final, Literal
@@ -172,6 +173,14 @@ def value_of(headers: Headers, name: str) -> str | None:
     """The first value under `name`, any case."""
     found = PLACES[names_of(headers)].get(name.lower())
     return headers[found[0]][1] if found else None
+
+
+def date_ms(headers: Headers) -> int | None:
+    """Epoch milliseconds of the Date header (RFC 9110 section 6.6.1), which has whole seconds; None if it says none."""
+    try:
+        return int(parsedate_to_datetime(value_of(headers, "Date") or "").timestamp() * 1000)
+    except (ValueError, OverflowError):
+        return None
 
 
 def answer_headers(headers: Headers) -> tuple[Headers, str | None]:

@@ -6,12 +6,11 @@ left is how the provider reads the request: so the readings under which other by
 
 import re
 from collections.abc import Iterable, Iterator
-from email.utils import parsedate_to_datetime
 from typing import Final
 from urllib.parse import urlsplit
 
 from proxy.generation import Lane
-from proxy.headers import value_of
+from proxy.headers import date_ms
 from proxy.model import Headers, SignedRequest, UpstreamResponse
 from proxy.signing.canonical import NotJson
 from proxy.signing.diagnose import diagnose
@@ -53,8 +52,8 @@ def _of_signature(lane: Lane, call: Call, signed: SignedRequest, answer: Headers
     """Our own is right at the first try, so this is a matter of microseconds."""
     url = urlsplit(signed.url)
     target = url.path + (f"?{url.query}" if "?" in signed.url else "")
-    date_ms = _date_ms(answer)
-    presented = Presented(call.method, target, signed.headers, signed.body, sent_ms=date_ms)
+    there_ms = date_ms(answer)
+    presented = Presented(call.method, target, signed.headers, signed.body, sent_ms=there_ms)
     keys = {name: key.public_key() for name, key in lane.keys.items()}
     found = diagnose(lane.binding, lane.route.base, presented, AtHand(keys), work=0)
     if found.signed:
@@ -93,13 +92,6 @@ def _paths(lane: Lane, call: Call) -> Iterator[str]:
         yield "another sign_path"
     if lane.route.base.path:
         yield f"strip_base_path: {str(not switches['strip_base_path']).lower()}"
-
-
-def _date_ms(answer: Headers) -> int | None:
-    try:
-        return int(parsedate_to_datetime(value_of(answer, "Date") or "").timestamp() * 1000)
-    except (ValueError, OverflowError):
-        return None
 
 
 def redacted(target: str) -> str:

@@ -11,7 +11,6 @@ a time-out that looks like the provider's. What fits the buffers (128 KiB) is ta
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from typing import Any, Final, Protocol
 
 from proxy.breaker import FAULTS, Trial, Verdict, verdict_on
@@ -19,7 +18,7 @@ from proxy.deadline import Limit
 from proxy.errors import ProxyError
 from proxy.gate import RETRY_AFTER
 from proxy.generation import Lane
-from proxy.headers import value_of
+from proxy.headers import date_ms, value_of
 from proxy.model import Attempt, Clock, Headers, InboundRequest, Token, UpstreamResponse
 from proxy.outbound.held import CopiedResponse, Ending, FollowedResponse, HeldResponse
 from proxy.outbound.transport import Transport
@@ -260,9 +259,9 @@ class Pipeline:
         if self.looked.get(route) == now_ms // 1000:
             return
         self.looked[route] = now_ms // 1000
-        date = value_of(answer.headers, "Date")
-        if date is not None and (skew := _skew(date, now_ms)) is not None:
-            self.watch.skew(route, skew)
+        there_ms = date_ms(answer.headers)
+        if there_ms is not None:
+            self.watch.skew(route, there_ms / 1000 - now_ms // 1000)
 
 
 async def _held(answer: UpstreamResponse) -> HeldResponse:
@@ -299,11 +298,3 @@ def _verdict(status: int, ending: Ending) -> Verdict:
     if ending == "broken off" or verdict_on(status) == "fault":
         return "fault"
     return "alive" if ending == "whole" else "unknown"
-
-
-def _skew(date: str, now_ms: int) -> float | None:
-    """Seconds by which the provider's clock is ahead of ours; a Date header has whole seconds."""
-    try:
-        return parsedate_to_datetime(date).timestamp() - now_ms // 1000
-    except (ValueError, OverflowError):
-        return None

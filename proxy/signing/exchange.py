@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from proxy.addresses import BaseUrl
 from proxy.errors import TokenFault
-from proxy.headers import value_of
+from proxy.headers import date_ms, value_of
 from proxy.model import Headers, Secret, SignedRequest, Token
 from proxy.signing.binding import Binding, Lazy, Values, timestamp
 from proxy.signing.draft import Draft, asked, demands, headers_due, json_body, rendered
@@ -101,12 +101,8 @@ def _now_there(headers: Headers, now_ms: int) -> int:
     An absolute end read with a clock that is an hour wrong would be an hour early or late. Date has whole seconds:
     the next one is taken, so that a life comes out too short rather than too long.
     """
-    written = next((value for name, value in headers if name.lower() == "date"), "")
-    try:
-        date_ms = int(parsedate_to_datetime(written).timestamp() * 1000)
-    except (ValueError, OverflowError):
-        return now_ms
-    return now_ms if abs(date_ms - now_ms) <= TRUSTED_MS else date_ms + 1000
+    there_ms = date_ms(headers)
+    return now_ms if there_ms is None or abs(there_ms - now_ms) <= TRUSTED_MS else there_ms + 1000
 
 
 def _life_ms(told: TokenAnswer, answer: Any, now_ms: int) -> int:
