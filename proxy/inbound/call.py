@@ -1,62 +1,110 @@
-"""One request and how far its answer is: all that aiohttp's connection handling needs in place of its own objects."""
+"""One request of a caller as the pipeline sees it, and how far its answer is."""
 
 import asyncio
-from typing import Any
+from typing import Final
 
 from aiohttp import HttpVersion11
-from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import RawRequestMessage
-from aiohttp.streams import StreamReader
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
-from proxy.inbound.connection import CallerConnection
+from proxy.errors import ProxyError
+from proxy.inbound.bodies import Bodies
+from proxy.inbound.connection import BrokenBody, CallerConnection
+from proxy.model import Headers, Tunnel
 from proxy.telemetry.story import Story
+
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class Call:
-    """One request whose head is whole, and how far its answer is. Made by aiohttp as its `request_factory`.
-
-    `_task`, `_finish` and `_cancel` are what its RequestHandler uses of a request.
+    """An InboundRequest, its body held on demand. `message` is its head, of which `headers` are read when it is found
+    good; `bodies` is what the body is taken of.
     """
 
     __slots__ = (
-        "_running",
-        "_task",
+        "_bodies",
         "begun",
         "connection",
+        "headers",
         "held",
         "keeps",
         "left",
         "message",
+        "method",
         "passed_on",
         "payload",
         "story",
+        "target",
     )
 
     def __init__(
         self,
+        connection: CallerConnection,
         message: RawRequestMessage,
         payload: StreamReader,
-        connection: CallerConnection,
-        _writer: AbstractStreamWriter,
-        task: "asyncio.Task[None]",
+        story: Story,
+        bodies: Bodies,
     ) -> None:
+        self.connection = connection
         self.message = message
         self.payload = payload
-        self.connection = connection
-        self.story: Story | None = None
-        self.begun = False
-        self.left = False
-        self.keeps = False
+        self.story = story
+        self.method: str = message.method
+        self.target: str = message.path
+        self.headers: Headers = ()
         self.held = 0
-        """Bytes of its body that were taken of `Bodies`."""
+        """Bytes of its body that were taken of `bodies`."""
+        self.begun = self.keeps = self.left = False
         self.passed_on = False
         """Its connection is a tunnel now: the requests inside are told, this one is not."""
-        self._task = task
-        self._running: asyncio.Task[Any] | None = None
+        self._bodies = bodies
 
-    def start(self, story: Story) -> None:
-        self.story = story
-        self._running = asyncio.current_task()
+    @property
+    def loopback(self) -> bool:
+        return self.connection.loopback
+
+    @property
+    def tunnel(self) -> Tunnel | None:
+        return self.connection.tunnel
+
+    # Its body
+
+    async def hold(self, limit: int) -> bytes:
+        payload = self.payload
+        if payload.is_eof() and payload.exception() is None:
+            whole = _all(payload, limit)
+            self._take(len(whole))
+            return whole
+        announced = int(self.message.headers.get("Content-Length", "0"))
+        if announced > limit:
+            raise _too_large()
+        self._take(announced)
+        if not payload.is_eof() and "Expect" in self.message.headers and self.message.version == HttpVersion11:
+            self.connection.write(_CONTINUE)
+        try:
+            async with asyncio.timeout(self.connection.limits.body_seconds):
+                return await self._read(payload, limit)
+        except TimeoutError:
+            raise ProxyError("request_timeout", "the body did not arrive in time") from None
+        except BrokenBody:
+            raise ProxyError("bad_request", "the framing of the body is broken") from None
+
+    async def _read(self, payload: StreamReader, limit: int) -> bytes:
+        pieces, size = [], 0
+        while piece := await payload.readany():
+            size += len(piece)
+            if size > limit:
+                raise _too_large()
+            if size > self.held:
+                self._take(size - self.held)
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    def _take(self, size: int) -> None:
+        self._bodies.take(size)
+        self.held += size
+
+    # Its answer
 
     @property
     def may_keep(self) -> bool:
@@ -79,34 +127,29 @@ class Call:
         self.connection.write(data)
         self.begun = True
         self.keeps = keeps
-        if self.story is not None:
-            self.story.status = status
+        self.story.status = status
 
-    def stop(self) -> None:
-        if self._running is not None:
-            self._running.cancel()
-
-    def _finish(self) -> None:
-        """Nothing is kept that would have to be let go."""
-
-    def _cancel(self, _reason: BaseException) -> None:
-        """The connection is gone. Before the first byte to the provider all stops; after it the outcome is awaited.
+    def leave(self) -> None:
+        """The caller has gone. Before the first byte to the provider all stops; after it the outcome is awaited.
 
         What is only being relayed has its outcome.
         """
         self.left = True
-        if self.begun or self.story is None or self.story.sent == "no":
-            self.stop()
+        if self.begun or self.story.sent == "no":
+            self.connection.stop()
 
 
-class Written:
-    """An answer that aiohttp has nothing to do for any more."""
+def _all(payload: StreamReader, limit: int) -> bytes:
+    """Of a body that came with its head. From under its reader, who would have the connection look for more."""
+    if payload is EMPTY_PAYLOAD:
+        return b""
+    pieces = payload._buffer  # noqa: SLF001
+    whole = b"".join(pieces)
+    pieces.clear()
+    if len(whole) > limit:
+        raise _too_large()
+    return whole
 
-    __slots__ = ("keep_alive",)
 
-    def __init__(self, call: Call) -> None:
-        self.keep_alive = call.keeps and not call.connection.retiring
-
-    async def prepare(self, _request: object) -> None: ...
-
-    async def write_eof(self) -> None: ...
+def _too_large() -> ProxyError:
+    return ProxyError("body_too_large", "the body is over the route's limit")

@@ -1,32 +1,35 @@
-"""One caller's connection: aiohttp's parser and keep-alive rules; the deadlines, the silence and the errors are ours.
+"""One caller's connection: aiohttp's parser and flow control; the turns, the deadlines and the silence are ours.
 
-No `web.Request` or `web.Response` is made: `request_factory` gives a Call, and the answer's bytes go straight to the
-transport. The semi-private names this leans on are held by tests, and aiohttp is pinned.
+aiohttp's own RequestHandler makes a task, a writer and two futures for each request, and repeats and logs the caller's
+bytes when something fails (measured, 3.14.5). The names of aiohttp that this leans on are held by tests, and aiohttp is
+pinned.
 """
 
 import asyncio
-import logging
 import socket
 import struct
-from collections.abc import Callable
+from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, cast
 
-from aiohttp import web
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.http import HttpProcessingError, HttpRequestParser, RawRequestMessage
 from aiohttp.streams import StreamReader
-from aiohttp.web_protocol import RequestHandler
+from aiohttp.tcp_helpers import tcp_keepalive
 
 from proxy.model import Tunnel
+from proxy.outbound.alarm import Alarm
 
 _READ_BUFFER: Final = 64 * 1024
+_MOST_WAITING: Final = 32
+"""Requests that were sent ahead of their turn; then no more is read until half of them are answered."""
 _LINGER: Final = 5.0
 """Seconds that the rest of a refused body is read and thrown away: closing at once would reset the connection, and
 the caller, still sending, might never see why."""
 _LINGER_LATE: Final = 1.0
 """The same for a body that did not come in time: more of it would make the deadline a lie."""
 _RESET: Final = struct.pack("ii", 1, 0)
-_SILENT: Final = logging.Logger("silent", logging.CRITICAL + 1)  # noqa: LOG001 -- outside the tree: none can wake it
-"""aiohttp logs header lines and tracebacks (measured, 3.14.5)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,107 +52,179 @@ class BrokenBody(Exception):
     """What follows the head is no body."""
 
 
-class CallerConnection(RequestHandler):
-    """`refuse` answers what the parser could not read; `complain` is told where a fault of ours lies, `lost` when it
-    is over, with whether a request ever came. `tunnel`: through which it came, if it did.
+class Leaving(Protocol):
+    """What is being answered."""
+
+    def leave(self) -> None:
+        """The caller has gone."""
+        ...
+
+
+class Reception(Protocol):
+    """Where connections are answered."""
+
+    limits: ServerLimits
+
+    def came(self, connection: "CallerConnection") -> bool:
+        """False if there is no room for it."""
+        ...
+
+    def lost(self, connection: "CallerConnection") -> None:
+        """Called once for each that came or found no room."""
+        ...
+
+    def ended(self, connection: "CallerConnection") -> None:
+        """Nothing is done on it any more; of those that came."""
+        ...
+
+    async def answer(self, connection: "CallerConnection", message: RawRequestMessage, payload: StreamReader) -> bool:
+        """May another request follow?"""
+        ...
+
+    def refuse(self, connection: "CallerConnection", fault: BaseException) -> None:
+        """Answer what the parser could not read."""
+        ...
+
+    def complain_of(self, fault: BaseException) -> None:
+        """A fault of ours."""
+        ...
+
+
+class CallerConnection(BaseProtocol):
+    """Requests are answered one after the other, by one task for as long as it lasts.
+
+    `call` is what is being answered. `tunnel`: through which it came, if it did. `retiring`: it takes no further one.
     """
 
-    __slots__ = ("_complain", "_head_timer", "_lost", "_refuse", "limits", "loopback", "retiring", "task", "tunnel")
+    __slots__ = (
+        "_alarm",
+        "_deaf",
+        "_done",
+        "_early",
+        "_fault",
+        "_head_begun",
+        "_linger_seconds",
+        "_payload",
+        "_reception",
+        "_waiting",
+        "_wanted",
+        "call",
+        "limits",
+        "loopback",
+        "retiring",
+        "task",
+        "tunnel",
+    )
 
     def __init__(
-        self,
-        server: web.Server,
-        limits: ServerLimits,
-        *,
-        loopback: bool,
-        retiring: bool,
-        lost: Callable[[bool], None],
-        refuse: Callable[[Any, BaseException | None], Any],
-        complain: Callable[[BaseException], None],
-        tunnel: Tunnel | None = None,
+        self, reception: Reception, *, loopback: bool, retiring: bool = False, tunnel: Tunnel | None = None
     ) -> None:
-        super().__init__(
-            server,
-            loop=asyncio.get_running_loop(),
-            keepalive_timeout=limits.idle_seconds,
-            lingering_time=_LINGER,
+        loop, limits = asyncio.get_running_loop(), reception.limits
+        parser = HttpRequestParser(
+            self,
+            loop,
+            _READ_BUFFER,
             max_line_size=limits.line,
             max_field_size=limits.line,
             max_headers=limits.headers,
-            read_bufsize=_READ_BUFFER,
             auto_decompress=False,
-            logger=_SILENT,
-            access_log=_SILENT,
+            max_msg_queue_size=_MOST_WAITING,
         )
+        super().__init__(loop, parser)
+        self._reception = reception
+        self._waiting: deque[tuple[RawRequestMessage, StreamReader]] = deque()
+        self._wanted: asyncio.Future[None] | None = None
+        """A request is waited for."""
+        self._payload: StreamReader | None = None
+        """Of the newest request: its end may be still to come."""
+        self._fault: BaseException | None = None
+        """What the parser said of the bytes behind the requests that wait."""
+        self._alarm = Alarm(loop, self.shut)
+        self._head_begun = True
+        self._deaf = False
+        self._done = False
+        self._early = b""
+        self._linger_seconds = _LINGER
+        self.call: Leaving | None = None
+        self.task: asyncio.Task[None] | None = None
         self.limits = limits
-        self.tunnel = tunnel
-        self._lost = lost
-        self._refuse = refuse
-        self._complain = complain
-        self._head_timer: asyncio.TimerHandle | None = None
         self.loopback = loopback
         self.retiring = retiring
-        self.task: asyncio.Task[None] | None = None
+        self.tunnel = tunnel
 
-    @property
-    def call(self) -> Any:
-        """The Call that is being answered, or None."""
-        return self._current_request
+    # What the loop tells
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if self._manager is not None and len(self._manager.connections) >= self.limits.connections:
+        if not self._reception.came(self):
             cast("asyncio.Transport", transport).abort()
             return
         super().connection_made(transport)
-        self.task = self._task_handler
-        self._await_head()
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        self._lost(self._request_count > 0)
-        self._stop_awaiting_head()
-        lingers = self.call is None
-        super().connection_lost(exc)
-        if lingers and self.task is not None:
-            self.task.cancel()  # aiohttp would wait on for the rest of a refused body
+        tcp_keepalive(cast("asyncio.Transport", transport))
+        self._alarm.at(self._loop.time() + self.limits.header_seconds)
+        self.task = self._loop.create_task(self._converse())
+        self.task.add_done_callback(self._over)
 
     def data_received(self, data: bytes) -> None:
-        try:
-            super().data_received(data)
-        except Exception as fault:  # noqa: BLE001 -- else asyncio logs it with a traceback
-            self._complain(fault)
-            self.force_close()
+        if self._deaf:
             return
-        call = self.call
-        if self._messages:
-            self._stop_awaiting_head()
-            if call is not None and self.is_broken(call.payload):
-                call.payload.set_exception(BrokenBody())
-                call.payload.feed_eof()
-        elif call is None and data:
-            self._await_head()
+        if self._upgraded:
+            self._keep(data)
+            return
+        try:
+            messages, upgraded, tail = cast("Any", self._parser).feed_data(data)
+        except HttpProcessingError as fault:
+            self._refuse(fault)
+            return
+        except Exception as fault:  # noqa: BLE001 -- else asyncio logs it with a traceback
+            self._reception.complain_of(fault)
+            self.shut()
+            return
+        if messages:
+            self._take(messages)
+        elif not self._head_begun and self.call is None and data:
+            self._head_begun = True
+            self._alarm.at(self._loop.time() + self.limits.header_seconds)
+        if upgraded:
+            self._upgraded = True
+            self._keep(tail)
 
-    def is_broken(self, payload: StreamReader) -> bool:
-        """Something is queued behind a body that has not ended: it can only be the parser's error.
+    def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002 -- as aiohttp has it
+        """Asked at the end of every body, where as a rule nothing was paused."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
 
-        aiohttp does not tell the reader of that body, who would wait until its deadline.
-        """
-        return bool(self._messages) and not payload.is_eof()
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._reception.lost(self)
+        self._alarm.end()
+        self._deaf = True
+        super().connection_lost(exc)
+        if self.call is not None:
+            self.call.leave()
+        else:
+            self.stop()
+        if self._done:
+            self._reception.ended(self)
 
-    def handle_error(
-        self, request: Any, status: int = 500, exc: BaseException | None = None, message: str | None = None
-    ) -> Any:
-        """What aiohttp does here repeats the caller's bytes in its answer and in the log."""
-        del status, message
-        return self._refuse(request, exc)
+    # What an answer needs
 
-    def log_exception(self, *_args: Any, exc_info: BaseException | None = None, **_kwargs: Any) -> None:
-        if exc_info is not None:
-            self._complain(exc_info)
+    @property
+    def used(self) -> bool:
+        """Has a request come?"""
+        return self._payload is not None
 
-    def write(self, data: bytes) -> None:
+    @property
+    def raw_transport(self) -> asyncio.Transport:
+        """Raises CallerLeft."""
         if self.transport is None or self.transport.is_closing():
             raise CallerLeft
-        self.transport.write(data)
+        return self.transport
+
+    def write(self, data: bytes) -> None:
+        """Raises CallerLeft."""
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            raise CallerLeft
+        transport.write(data)
 
     async def drained(self) -> None:
         """Wait while the caller reads slower than we write. One that reads nothing for `idle_seconds` has left."""
@@ -162,50 +237,124 @@ class CallerConnection(RequestHandler):
             raise CallerLeft from None
 
     def linger_briefly(self) -> None:
-        self._lingering_time = _LINGER_LATE
+        self._linger_seconds = _LINGER_LATE
+
+    # How it ends
 
     def reset(self) -> None:
-        """End with RST, so that a broken answer cannot be taken for a whole one, even if it lasts until the end."""
-        if self.transport is not None:
+        """End with RST, so that a broken answer cannot be taken for a whole one, even if it lasts until the end.
+
+        What is closing already has said all that it had to.
+        """
+        if self.transport is not None and not self.transport.is_closing():
             sock = self.transport.get_extra_info("socket")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             self.transport.abort()
 
+    def stop(self) -> None:
+        """Give up what is being answered."""
+        if self.task is not None:
+            self.task.cancel()
+
     def retire(self) -> None:
         """Take no further request: close now if none is there, else after its answer."""
         self.retiring = True
-        if self.call is None and not self._messages:
-            self.force_close()
+        if self.call is None and not self._waiting:
+            self.shut()
 
-    @property
-    def raw_transport(self) -> asyncio.Transport:
-        """Raises CallerLeft."""
-        if self.transport is None or self.transport.is_closing():
-            raise CallerLeft
-        return self.transport
+    def shut(self) -> None:
+        """Hear no more, and close when all is written."""
+        self._deaf = True
+        if self.transport is not None:
+            self.transport.close()
 
     def early(self) -> bytes:
         """What came behind a CONNECT."""
-        return self._message_tail
+        return self._early
 
     def hand_over(self, *, ended: bool) -> None:
         """The transport is another's now, or has `ended`; no more is done with it here."""
-        if ended:
-            self._lost(True)
-        self._stop_awaiting_head()
-        # aiohttp counts a connection for as long as its task runs; this one's has nothing left to do.
-        self._current_request = self.transport = self._task_handler = None
-        super().connection_lost(None)
+        if ended and self.transport is not None:
+            self._reception.lost(self)
+        self._alarm.end()
+        self.transport = None
+        self._reception.ended(self)
 
-    def _await_head(self) -> None:
-        if self._head_timer is None:
-            self._head_timer = self._loop.call_later(self.limits.header_seconds, self._head_overdue)
+    # Turn by turn
 
-    def _stop_awaiting_head(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+    async def _converse(self) -> None:
+        try:
+            await self._take_turns()
+        except Exception as fault:  # noqa: BLE001 -- else asyncio logs it with a traceback
+            self._reception.complain_of(fault)
+        finally:
+            self.call = None
+            self.shut()
 
-    def _head_overdue(self) -> None:
-        self._head_timer = None
-        self.force_close()
+    def _over(self, _task: "asyncio.Task[None]") -> None:
+        self._done = True
+        if self.transport is None:
+            self._reception.ended(self)
+
+    async def _take_turns(self) -> None:
+        loop, waiting, parser, answer = self._loop, self._waiting, cast("Any", self._parser), self._reception.answer
+        while True:
+            while not waiting:
+                if self._fault is not None:
+                    self._reception.refuse(self, self._fault)
+                    return
+                self._wanted = loop.create_future()
+                await self._wanted
+            message, payload = waiting.popleft()
+            parser.message_consumed()
+            if self._buffer_paused and len(waiting) <= _MOST_WAITING // 2:
+                self._read_on()
+            if not await answer(self, message, payload):
+                break
+            self.call = None
+            if not waiting:
+                self._head_begun = False
+                self._alarm.at(loop.time() + self.limits.idle_seconds)
+        self.call = None
+        await self._linger(payload)
+
+    def _take(self, messages: list[tuple[RawRequestMessage, StreamReader]]) -> None:
+        self._waiting.extend(messages)
+        self._payload = messages[-1][1]
+        self._alarm.off()
+        self._go_on()
+        if len(self._waiting) >= _MOST_WAITING and not self._buffer_paused:
+            self._pause_reading_for_buffer()
+
+    def _refuse(self, fault: BaseException) -> None:
+        """The reader of a body must hear that its framing is broken: aiohttp lets him wait for his deadline."""
+        if self._payload is None or self._payload.is_eof():
+            self._fault = fault
+            self._alarm.off()
+            self._go_on()
+        else:
+            self._payload.set_exception(BrokenBody())
+            self._payload.feed_eof()
+        self._deaf = True
+
+    def _go_on(self) -> None:
+        if self._wanted is not None and not self._wanted.done():
+            self._wanted.set_result(None)
+
+    def _keep(self, data: bytes) -> None:
+        """What follows a CONNECT is for who takes the transport."""
+        self._early += data
+        if len(self._early) >= _READ_BUFFER and not self._buffer_paused:
+            self._pause_reading_for_buffer()
+
+    def _read_on(self) -> None:
+        if not self._upgraded:
+            self.data_received(b"")  # what the parser has kept
+        if len(self._waiting) < _MOST_WAITING and len(self._early) < _READ_BUFFER:
+            self._resume_reading_for_buffer()
+
+    async def _linger(self, payload: StreamReader) -> None:
+        with suppress(TimeoutError, BrokenBody):
+            async with asyncio.timeout(self._linger_seconds):
+                while not (payload.is_eof() or self.transport is None or self.transport.is_closing()):
+                    await payload.readany()

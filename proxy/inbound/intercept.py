@@ -10,12 +10,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
+from aiohttp.http import RawRequestMessage
+
 from proxy.errors import ProxyError
-from proxy.headers import decoded
-from proxy.inbound.bodies import Bodies
-from proxy.inbound.call import Call
-from proxy.inbound.caller import CallerRequest
 from proxy.inbound.connection import CallerConnection
+from proxy.inbound.reading import texts_of
 from proxy.model import Headers, Tunnel
 
 if TYPE_CHECKING:  # it loads all of X.509
@@ -62,15 +61,12 @@ class Doorway(asyncio.Protocol):
             inside.connection_lost(self._ended[0])
 
 
-def connect_request(call: Call) -> CallerRequest:
-    """The head of a CONNECT. It has no body (RFC 9110 section 9.3.6); what follows is the tunnel."""
-    sent = call.message.headers
+def connect_headers(message: RawRequestMessage) -> Headers:
+    """Of a CONNECT. It has no body (RFC 9110 section 9.3.6); what follows is the tunnel."""
+    sent = message.headers
     if sent.get("Content-Length", "0") != "0" or "Transfer-Encoding" in sent:
         raise ProxyError("bad_request", "a CONNECT has no body")
-    try:
-        return CallerRequest(call, decoded(call.message.raw_headers), 0.0, Bodies(0))
-    except ValueError:
-        raise ProxyError("bad_request", "a header is not UTF-8") from None
+    return texts_of(message)
 
 
 def established(marks: Headers) -> bytes:

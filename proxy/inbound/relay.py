@@ -25,7 +25,7 @@ async def relay(call: Call, answer: UpstreamResponse, marks: Headers) -> None:
     try:
         status = answer.status
         headers, announced = answer_headers(answer.headers)
-        if call.message.method == "HEAD" or status in _BODILESS:
+        if call.method == "HEAD" or status in _BODILESS:
             await _bodiless(call, answer, headers + marks)
             return
         length, whole = None if announced is None else int(announced), answer.whole()
@@ -78,7 +78,7 @@ def write_own(call: Call, status: int, headers: Headers, body: bytes, phrase: st
     """An answer of Paraf's own, in one write. Raises CallerLeft."""
     keeps = call.may_keep
     data = head(status, phrase or reason(status), (*headers, ("Content-Length", str(len(body)))), keeps=keeps)
-    call.begin(status, data if call.message.method == "HEAD" else data + body, keeps=keeps)
+    call.begin(status, data if call.method == "HEAD" else data + body, keeps=keeps)
 
 
 def head(status: int, phrase: str, headers: Iterable[tuple[str, str]], *, keeps: bool) -> bytes:

@@ -6,18 +6,20 @@ import math
 import socket
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Final, cast
+from typing import Final
 
-from aiohttp import web
+from aiohttp.http import RawRequestMessage
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
+from aiohttp.web_protocol import ERROR
 
 from proxy.errors import ProxyError
 from proxy.inbound.accepting import Accepting
 from proxy.inbound.bodies import Bodies
-from proxy.inbound.call import Call, Written
-from proxy.inbound.caller import read, unreadable
+from proxy.inbound.call import Call
 from proxy.inbound.connection import CallerConnection, CallerLeft, ServerLimits
-from proxy.inbound.intercept import connect_request, established, turn
+from proxy.inbound.intercept import connect_headers, established, turn
 from proxy.inbound.problem import problem, refusal_phrase
+from proxy.inbound.reading import headers_of, unreadable
 from proxy.inbound.relay import relay, write_own
 from proxy.inbound.tunnels import Tunnels
 from proxy.inbound.turns import Seat, Turns
@@ -66,9 +68,8 @@ class InboundServer:
         self._new_story = new_story
         self._clock = clock
         self._complain = complain
-        self._limits = limits or ServerLimits()
-        # aiohttp asks of request and answer only what Call and Written have.
-        self._server = web.Server(cast("Any", self._serve), request_factory=cast("Any", Call))
+        self.limits = limits or ServerLimits()
+        self._connections: dict[CallerConnection, None] = {}
         self._tunnels = tunnels
         self._bodies = bodies or Bodies(math.inf)
         self._seat = seat or Turns(1).seat(0)
@@ -79,8 +80,8 @@ class InboundServer:
     def listen(self, sock: socket.socket) -> None:
         """Accept on a listening TCP or unix socket, which from now on is ours to close."""
         loopback = _is_loopback(sock)
-        connect = partial(self._connection, loopback=loopback)
-        self._listening.append(Accepting(sock, connect, self._seat, self._complain_of))
+        connect = partial(self._connection, loopback, None)
+        self._listening.append(Accepting(sock, connect, self._seat, self.complain_of))
 
     async def drain(self, timeout: float) -> None:  # noqa: ASYNC109 -- what is left then is close()'s
         """Let what is in flight end, for at most `timeout` seconds, and take no more.
@@ -88,7 +89,7 @@ class InboundServer:
         Whoever is in a queue or connected already is served once more within LAST_CALL; who is idle then is closed.
         """
         self._draining = True
-        for connection in self._connections():
+        for connection in tuple(self._connections):
             connection.retiring = True
         await asyncio.sleep(min(SETTLE, timeout))
         for accepting in self._listening:
@@ -96,7 +97,7 @@ class InboundServer:
         await self._ended(min(LAST_CALL, timeout) - SETTLE)
         await asyncio.sleep(0)  # what the loop has read already is in flight
         self._last_called = True
-        for connection in self._connections():
+        for connection in tuple(self._connections):
             connection.retire()
         await self._ended(timeout - LAST_CALL)
 
@@ -104,68 +105,76 @@ class InboundServer:
         """End every connection; calls still in flight are answered with `shutting_down`."""
         await self.drain(0)
         self._closing = True
-        for connection in self._connections():
+        for connection in tuple(self._connections):
             if connection.call is not None:
-                connection.call.stop()
+                connection.stop()
         await self._ended(1)
-        for connection in self._connections():
+        for connection in tuple(self._connections):
             connection.reset()
-
-    def _connections(self) -> list[CallerConnection]:
-        return cast("list[CallerConnection]", self._server.connections)
 
     async def _ended(self, timeout: float) -> None:  # noqa: ASYNC109 -- likewise
         """Wait for every connection's task. It outlives a caller who left as long as an outcome is awaited."""
         due = self._clock.monotonic() + max(timeout, 0)
-        while tasks := [connection.task for connection in self._connections() if connection.task is not None]:
+        while tasks := [each.task for each in self._connections if each.task is not None and not each.task.done()]:
             _, left = await asyncio.wait(tasks, timeout=due - self._clock.monotonic())
             if left:  # else look again: out of a connection that spoke CONNECT comes another
                 return
 
-    def _connection(self, *, loopback: bool, tunnel: Tunnel | None = None) -> CallerConnection:
-        return CallerConnection(
-            self._server,
-            self._limits,
-            loopback=loopback,
-            retiring=self._draining,
-            lost=partial(self._lost, tunnel),
-            refuse=self._refuse_unread,
-            complain=self._complain_of,
-            tunnel=tunnel,
-        )
+    def _connection(self, loopback: bool, tunnel: Tunnel | None) -> CallerConnection:  # noqa: FBT001 -- bound above
+        return CallerConnection(self, loopback=loopback, retiring=self._draining, tunnel=tunnel)
 
-    def _lost(self, tunnel: Tunnel | None, used: bool) -> None:  # noqa: FBT001 -- as a connection tells it
+    # What connections tell
+
+    def came(self, connection: CallerConnection) -> bool:
+        if len(self._connections) >= self.limits.connections:
+            return False
+        self._connections[connection] = None
+        return True
+
+    def lost(self, connection: CallerConnection) -> None:
         self._seat.lost()
-        if self._tunnels and tunnel and not (used or self._draining):
+        tunnel = connection.tunnel
+        if self._tunnels and tunnel and not (connection.used or self._draining):
             self._tunnels.failed(tunnel.host, "hung up")
 
-    async def _serve(self, call: Call) -> Written:
-        story = self._new_story(call.message.method)
-        call.start(story)
-        headers = call.message.headers
-        if "traceparent" in headers:
+    def ended(self, connection: CallerConnection) -> None:
+        self._connections.pop(connection, None)
+
+    def complain_of(self, fault: BaseException) -> None:
+        self._complain(place(fault))
+
+    def refuse(self, connection: CallerConnection, fault: BaseException) -> None:
+        story = self._new_story("other")
+        self._refuse(Call(connection, ERROR, EMPTY_PAYLOAD, story, self._bodies), unreadable(fault))
+        self._end(story)
+
+    async def answer(self, connection: CallerConnection, message: RawRequestMessage, payload: StreamReader) -> bool:
+        story = self._new_story(message.method)
+        call = connection.call = Call(connection, message, payload, story, self._bodies)
+        if "traceparent" in message.headers:
+            headers = message.headers
             story.follow(traced(headers.getall("traceparent"), headers.getall("tracestate", ())))
         try:
-            await self._answer(call, story)
+            await self._answer(call)
         except ProxyError as error:
-            self._refuse(call, story, error)
+            self._refuse(call, error)
         except CallerLeft:
             story.outcome = "abandoned"
-            call.connection.reset()  # a body that was begun must not be taken for whole, nor another follow in it
+            connection.reset()  # a body that was begun must not be taken for whole, nor another follow in it
         except asyncio.CancelledError:
-            self._stopped(call, story)
+            self._stopped(call)
             if not (call.left or self._closing):
                 raise
         except Exception as fault:  # noqa: BLE001 -- answered, and told without its text
-            self._complain_of(fault)
-            self._refuse(call, story, ProxyError("internal", "a fault in Paraf ended the call", sent=story.sent))
+            self.complain_of(fault)
+            self._refuse(call, ProxyError("internal", "a fault in Paraf ended the call", sent=story.sent))
         finally:
             self._bodies.held -= call.held
             if not call.passed_on:
                 self._end(story)
-        if call.connection.writing_paused:
+        if connection.writing_paused:
             await self._read_by_caller(call)
-        return Written(call)
+        return call.keeps and not connection.retiring
 
     async def _read_by_caller(self, call: Call) -> None:
         """No further request is taken up while answers to earlier ones pile up unread."""
@@ -174,32 +183,30 @@ class InboundServer:
         except CallerLeft:
             call.connection.reset()
 
-    async def _answer(self, call: Call, story: Story) -> None:
-        if call.message.method == "CONNECT" and self._tunnels and call.connection.tunnel is None:
-            await self._open_tunnel(call, story, self._tunnels)
+    async def _answer(self, call: Call) -> None:
+        if call.method == "CONNECT" and self._tunnels and call.tunnel is None:
+            await self._open_tunnel(call, self._tunnels)
             return
-        answer = await self._way(read(call, self._limits.body_seconds, self._bodies), story)
+        call.headers = headers_of(call.message)
+        answer = await self._way(call, call.story)
         if call.left:
             await answer.close()
             raise CallerLeft
-        await relay(call, answer, _marks(story))
+        await relay(call, answer, _marks(call.story))
 
-    async def _open_tunnel(self, call: Call, story: Story, tunnels: Tunnels) -> None:
-        tunnel = tunnels.admit(connect_request(call), story)
+    async def _open_tunnel(self, call: Call, tunnels: Tunnels) -> None:
+        call.headers = connect_headers(call.message)
+        tunnel = tunnels.admit(call, call.story)
         kept = await tunnels.context(tunnel.host)
-        call.begin(200, established(_marks(story)), keeps=False)
+        call.begin(200, established(_marks(call.story)), keeps=False)
         call.passed_on = True
-        inside = await turn(
-            call.connection, kept, tunnel, partial(self._inside, call.connection.loopback), tunnels.failed
-        )
+        inside = await turn(call.connection, kept, tunnel, partial(self._connection, call.loopback), tunnels.failed)
         if inside and self._last_called:
             inside.retire()
 
-    def _inside(self, loopback: bool, tunnel: Tunnel) -> CallerConnection:  # noqa: FBT001 -- bound above
-        return self._connection(loopback=loopback, tunnel=tunnel)
-
-    def _refuse(self, call: Call, story: Story, error: ProxyError) -> None:
+    def _refuse(self, call: Call, error: ProxyError) -> None:
         """Answer with the error; if the provider's answer was begun, break that off instead."""
+        story = call.story
         story.outcome, story.error, story.detail = "error", error.code, error.detail
         story.provider_status = error.provider_status or story.provider_status
         story.provider_code = error.provider_code or story.provider_code
@@ -210,32 +217,22 @@ class InboundServer:
             return
         status, headers, body = problem(error, story.request_id)
         try:
-            phrase = refusal_phrase(error) if call.message.method == "CONNECT" else None
+            phrase = refusal_phrase(error) if call.method == "CONNECT" else None
             write_own(call, status, headers + _external_id(story), body, phrase)
         except CallerLeft:
             story.outcome = "abandoned"
         if error.code == "request_timeout":
             call.connection.linger_briefly()
 
-    def _refuse_unread(self, call: Call, fault: BaseException | None) -> Written:
-        story = self._new_story("other")
-        call.start(story)
-        self._refuse(call, story, unreadable(fault))
-        self._end(story)
-        return Written(call)
-
-    def _stopped(self, call: Call, story: Story) -> None:
+    def _stopped(self, call: Call) -> None:
         """Cancelled: because the caller left, because we close, or because the whole loop does."""
-        story.outcome = "abandoned"
+        call.story.outcome = "abandoned"
         if self._closing and not call.left:
-            self._refuse(call, story, ProxyError("shutting_down", "Paraf stopped before the answer came"))
+            self._refuse(call, ProxyError("shutting_down", "Paraf stopped before the answer came"))
 
     def _end(self, story: Story) -> None:
         story.total = self._clock.monotonic() - story.started
         self._tell(story)
-
-    def _complain_of(self, fault: BaseException) -> None:
-        self._complain(place(fault))
 
 
 def _marks(story: Story) -> Headers:

@@ -363,7 +363,7 @@ class Open:
 
 
 def connected(house) -> int:
-    return len(house.server._connections())
+    return len(house.server._connections)
 
 
 async def gone(house) -> None:

@@ -1,0 +1,72 @@
+"""The head of a caller's request: is it one that is served?"""
+
+from collections.abc import Callable
+from typing import Final
+
+from aiohttp import HttpVersion10, HttpVersion11
+from aiohttp.http import RawRequestMessage
+from aiohttp.http_exceptions import LineTooLong
+
+from proxy.errors import ProxyError
+from proxy.headers import decoded
+from proxy.inbound.problem import METHODS
+from proxy.model import Headers
+
+
+def headers_of(message: RawRequestMessage) -> Headers:
+    """Raises ProxyError for a head that is well-formed but not served."""
+    if not _is_plain(message):
+        for is_flaw, code, words in _FLAWS:
+            if is_flaw(message):
+                raise ProxyError(code, words)
+    return texts_of(message)
+
+
+def texts_of(message: RawRequestMessage) -> Headers:
+    try:
+        return decoded(message.raw_headers)
+    except ValueError:
+        raise ProxyError("bad_request", "a header is not UTF-8") from None
+
+
+def unreadable(fault: BaseException | None) -> ProxyError:
+    """What to answer when aiohttp's parser refused the bytes."""
+    if isinstance(fault, LineTooLong) or getattr(fault, "message", "") == "Too many headers received":
+        return ProxyError("headers_too_large", "the request line, a header or their number is over the limit")
+    return ProxyError("bad_request", "the request is not proper HTTP/1.1")
+
+
+def _is_upgrade(message: RawRequestMessage) -> bool:
+    """`h2c` is an offer that stock Java makes with its first request; it may be ignored (RFC 9110 section 7.8)."""
+    offers = ",".join(message.headers.getall("Upgrade", ())).split(",")
+    return any(offer.strip().lower() not in ("", "h2c") for offer in offers)
+
+
+def _is_coded(message: RawRequestMessage) -> bool:
+    """A coding under `chunked` would go on unnamed; in HTTP/1.0 it hides a second request (RFC 9112 section 6.1)."""
+    codings = [value.lower() for value in message.headers.getall("Transfer-Encoding", ())]
+    return bool(codings) and (codings != ["chunked"] or message.version == HttpVersion10)
+
+
+def _is_odd_expectation(message: RawRequestMessage) -> bool:
+    return any(value.lower() != "100-continue" for value in message.headers.getall("Expect", ()))
+
+
+def _is_plain(message: RawRequestMessage) -> bool:
+    """Has it nothing at all that could be a flaw?"""
+    headers = message.headers
+    rare = "Upgrade" in headers or "Transfer-Encoding" in headers or "Expect" in headers
+    return not rare and message.version == HttpVersion11 and message.method in METHODS
+
+
+_FLAWS: Final[tuple[tuple[Callable[[RawRequestMessage], bool], str, str], ...]] = (
+    (lambda message: message.method not in METHODS, "method_not_allowed", "this method is not passed on"),
+    (
+        lambda message: message.version not in (HttpVersion10, HttpVersion11),
+        "bad_request",
+        "only HTTP/1.0 and HTTP/1.1 are served",
+    ),
+    (_is_upgrade, "upgrade_refused", "only HTTP/1.1 is spoken here"),
+    (_is_coded, "bad_request", "only chunked is understood, and only in HTTP/1.1"),
+    (_is_odd_expectation, "bad_request", "only 100-continue can be expected"),
+)
