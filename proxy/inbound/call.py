@@ -21,21 +21,14 @@ class Call:
     good; `bodies` is what the body is taken of.
     """
 
-    __slots__ = (
-        "_bodies",
-        "begun",
-        "connection",
-        "headers",
-        "held",
-        "keeps",
-        "left",
-        "message",
-        "method",
-        "passed_on",
-        "payload",
-        "story",
-        "target",
-    )
+    headers: Headers = ()
+    held = 0
+    """Bytes of its body that were taken of `bodies`."""
+    begun = keeps = left = False
+    passed_on = False
+    """Its connection is a tunnel now: the requests inside are told, this one is not."""
+    _is_read = False
+    """The body has come to its end, and was taken."""
 
     def __init__(
         self,
@@ -51,12 +44,7 @@ class Call:
         self.story = story
         self.method: str = message.method
         self.target: str = message.path
-        self.headers: Headers = ()
-        self.held = 0
-        """Bytes of its body that were taken of `bodies`."""
-        self.begun = self.keeps = self.left = False
-        self.passed_on = False
-        """Its connection is a tunnel now: the requests inside are told, this one is not."""
+        self.is_http11: bool = message.version == HttpVersion11
         self._bodies = bodies
 
     @property
@@ -74,12 +62,13 @@ class Call:
         if payload.is_eof() and payload.exception() is None:
             whole = _all(payload, limit)
             self._take(len(whole))
+            self._is_read = True
             return whole
         announced = int(self.message.headers.get("Content-Length", "0"))
         if announced > limit:
             raise _too_large()
         self._take(announced)
-        if not payload.is_eof() and "Expect" in self.message.headers and self.message.version == HttpVersion11:
+        if not payload.is_eof() and "Expect" in self.message.headers and self.is_http11:
             self.connection.write(_CONTINUE)
         try:
             async with asyncio.timeout(self.connection.limits.body_seconds):
@@ -114,12 +103,9 @@ class Call:
         """
         message = self.message
         return (
-            message.version == HttpVersion11
-            and not message.should_close
-            and not message.upgrade
-            and self.payload.is_eof()
-            and self.payload.exception() is None
-            and not self.connection.retiring
+            (self._is_read or (self.payload.is_eof() and self.payload.exception() is None))
+            and self.is_http11
+            and not (message.should_close or message.upgrade or self.connection.retiring)
         )
 
     def begin(self, status: int, data: bytes, *, keeps: bool) -> None:

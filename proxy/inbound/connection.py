@@ -139,7 +139,7 @@ class CallerConnection(BaseProtocol):
         """Of the newest request: its end may be still to come."""
         self._fault: BaseException | None = None
         """What the parser said of the bytes behind the requests that wait."""
-        self._alarm = Alarm(loop, self.shut)
+        self._alarm = Alarm(loop, self._overdue)
         self._head_begun = True
         self._deaf = False
         self._done = False
@@ -180,7 +180,11 @@ class CallerConnection(BaseProtocol):
             self.shut()
             return
         if messages:
-            self._take(messages)
+            self._waiting.extend(messages)
+            self._payload = messages[-1][1]
+            self._go_on()
+            if len(self._waiting) >= _MOST_WAITING and not self._buffer_paused:
+                self._pause_reading_for_buffer()
         elif not self._head_begun and self.call is None and data:
             self._head_begun = True
             self._alarm.at(self._loop.time() + self.limits.header_seconds)
@@ -318,24 +322,20 @@ class CallerConnection(BaseProtocol):
         self.call = None
         await self._linger(payload)
 
-    def _take(self, messages: list[tuple[RawRequestMessage, StreamReader]]) -> None:
-        self._waiting.extend(messages)
-        self._payload = messages[-1][1]
-        self._alarm.off()
-        self._go_on()
-        if len(self._waiting) >= _MOST_WAITING and not self._buffer_paused:
-            self._pause_reading_for_buffer()
-
     def _refuse(self, fault: BaseException) -> None:
         """The reader of a body must hear that its framing is broken: aiohttp lets him wait for his deadline."""
         if self._payload is None or self._payload.is_eof():
             self._fault = fault
-            self._alarm.off()
             self._go_on()
         else:
             self._payload.set_exception(BrokenBody())
             self._payload.feed_eof()
         self._deaf = True
+
+    def _overdue(self) -> None:
+        """Of the next head; while something is answered nothing is."""
+        if self.call is None and not self._waiting:
+            self.shut()
 
     def _go_on(self) -> None:
         if self._wanted is not None and not self._wanted.done():

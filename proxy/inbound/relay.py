@@ -3,11 +3,10 @@
 from collections.abc import Iterable
 from typing import Final
 
-from aiohttp import HttpVersion11
-
 from proxy.errors import ProxyError
 from proxy.headers import answer_headers
 from proxy.inbound.call import Call
+from proxy.inbound.connection import CallerLeft
 from proxy.inbound.problem import reason
 from proxy.model import Headers, UpstreamResponse
 
@@ -18,27 +17,27 @@ _LAST: Final = b"0\r\n\r\n"
 
 
 async def relay(call: Call, answer: UpstreamResponse, marks: Headers) -> None:
-    """Status, reason, headers and body as they came; `marks` are our own headers.
+    """Status, reason, headers and body as they came; `marks` are our own headers. One write, if all is here.
 
     Raises CallerLeft, or ProxyError when the body breaks off; the answer is freed in every case.
     """
     try:
-        status = answer.status
-        headers, announced = answer_headers(answer.headers)
+        if call.left:
+            raise CallerLeft  # noqa: TRY301  one way out
+        status, (headers, announced), whole = answer.status, answer_headers(answer.headers), answer.whole()
         if call.method == "HEAD" or status in _BODILESS:
             await _bodiless(call, answer, headers + marks)
             return
-        length, whole = None if announced is None else int(announced), answer.whole()
-        chunked = length is None and call.message.version == HttpVersion11
-        keeps = (chunked or length is not None) and call.may_keep
-        data = head(status, answer.reason, headers + _CHUNKED + marks if chunked else headers + marks, keeps=keeps)
-        if whole is not None and length in (None, len(whole)):
+        chunked = announced is None and call.is_http11
+        keeps = (chunked or announced is not None) and call.may_keep
+        if chunked:
+            headers += _CHUNKED
+        data = head(status, answer.reason, headers + marks, keeps=keeps)
+        if whole is not None and (announced is None or int(announced) == len(whole)):
             call.begin(status, data + (_chunk(whole) + _LAST if chunked else whole), keeps=keeps)
-            if call.connection.writing_paused:
-                await call.connection.drained()
-            return
-        call.begin(status, data, keeps=keeps)
-        await _pour(call, answer, length, chunked=chunked)
+        else:
+            call.begin(status, data, keeps=keeps)
+            await _pour(call, answer, None if announced is None else int(announced), chunked=chunked)
     except BaseException:
         await answer.close()
         raise

@@ -151,11 +151,15 @@ class InboundServer:
     async def answer(self, connection: CallerConnection, message: RawRequestMessage, payload: StreamReader) -> bool:
         story = self._new_story(message.method)
         call = connection.call = Call(connection, message, payload, story, self._bodies)
-        if "traceparent" in message.headers:
-            headers = message.headers
+        headers = message.headers
+        if "traceparent" in headers:
             story.follow(traced(headers.getall("traceparent"), headers.getall("tracestate", ())))
         try:
-            await self._answer(call)
+            if message.method == "CONNECT" and self._tunnels and connection.tunnel is None:
+                await self._open_tunnel(call, self._tunnels)
+            else:
+                call.headers = headers_of(message)
+                await relay(call, await self._way(call, story), _marks(story))
         except ProxyError as error:
             self._refuse(call, error)
         except CallerLeft:
@@ -182,17 +186,6 @@ class InboundServer:
             await call.connection.drained()
         except CallerLeft:
             call.connection.reset()
-
-    async def _answer(self, call: Call) -> None:
-        if call.method == "CONNECT" and self._tunnels and call.tunnel is None:
-            await self._open_tunnel(call, self._tunnels)
-            return
-        call.headers = headers_of(call.message)
-        answer = await self._way(call, call.story)
-        if call.left:
-            await answer.close()
-            raise CallerLeft
-        await relay(call, answer, _marks(call.story))
 
     async def _open_tunnel(self, call: Call, tunnels: Tunnels) -> None:
         call.headers = connect_headers(call.message)
