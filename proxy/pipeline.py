@@ -106,7 +106,6 @@ class Pipeline:
                 call = await asyncio.to_thread(admit, *admitted) if len(body) > LARGE else admit(*admitted)
                 if self.propagate and story.trace is not None and lane.bystander is None:
                     call = call._replace(headers=(*call.headers, *story.trace.headers()))
-                story.stage = "queue"
                 return await self._inside(Passage(lane, call, story, limit))
         except TimeoutError:
             code, detail = OVERDUE[story.stage]
@@ -121,9 +120,14 @@ class Pipeline:
         lane = passage.lane
         trial = lane.breaker.usual
         if trial is None or not lane.gate.taken():
+            passage.story.stage = "queue"
             trial = await self._enter(lane)
         try:
-            reply = await self._forward(passage)
+            self._name(passage)
+            token = await self._token(passage) if passage.call.scheme.token else None
+            reply = await self._send(passage, token, "first")
+            if passage.refused and token is not None:
+                reply = await self._heal(passage, token, reply)
         except BaseException as error:
             self._leave(lane, trial, _blame(error, passage))
             raise
@@ -150,27 +154,31 @@ class Pipeline:
             self.circuit(lane.route.name, lane.breaker.state)
         lane.gate.leave()
 
-    async def _forward(self, passage: Passage) -> UpstreamResponse:
-        """Token, sign, send; and once more if the provider refused the token before acting."""
-        external_id = self._external_id(passage)
-        token = await self._token(passage) if passage.call.scheme.token else None
-        reply = await self._send(passage, token, external_id, "first")
-        if not passage.refused or token is None:
-            return reply
-        fresh = await self._fresh_token(passage, token, reply)
+    def _name(self, passage: Passage) -> None:
+        """Where the provider wants an external id and the caller sent none: one is made, and the caller is told."""
+        lane = passage.lane
+        if lane.new_id is not None and passage.call.external_id is None:
+            passage.story.external_id = lane.new_id(self.clock.now_ms())
+
+    async def _heal(self, passage: Passage, refused: Token, reply: UpstreamResponse) -> UpstreamResponse:
+        """Once more: the provider refused the token before acting."""
+        fresh = await self._fresh_token(passage, refused, reply)
         if fresh is None:
             return reply
         await reply.close()
         passage.healing = True
         if passage.new_id_on_repeat:
-            external_id = self._external_id(passage)
-        return await self._send(passage, fresh, external_id, "healed")
+            self._name(passage)
+        return await self._send(passage, fresh, "healed")
 
     async def _token(self, passage: Passage) -> Token:
         story, account, began = passage.story, passage.lane.account, self.clock.monotonic()
-        story.stage = "token"
         try:
-            return self.tokens.at_hand(account) or await self.tokens.get(account)
+            token = self.tokens.at_hand(account)
+            if token is None:
+                story.stage = "token"
+                token = await self.tokens.get(account)
+            return token
         finally:
             story.token += self.clock.monotonic() - began
 
@@ -191,26 +199,17 @@ class Pipeline:
         passage.limit.resume()
         return fresh
 
-    def _external_id(self, passage: Passage) -> str | None:
-        """The caller's own, or one made here, which the caller is told of."""
-        lane, call = passage.lane, passage.call
-        if lane.new_id is None or call.external_id is not None:
-            return call.external_id
-        passage.story.external_id = made = lane.new_id(self.clock.now_ms())
-        return made
-
-    async def _send(
-        self, passage: Passage, token: Token | None, external_id: str | None, reason: AttemptReason
-    ) -> UpstreamResponse:
+    async def _send(self, passage: Passage, token: Token | None, reason: AttemptReason) -> UpstreamResponse:
         """One attempt; a connect that failed before a byte was written is tried once more, signed anew."""
-        lane, story, attempt = passage.lane, passage.story, Attempt()
-        began = self.clock.monotonic()
-        if passage.call.scheme.quick is not None:
-            signed = lane.signer.signed(passage.call, token, self.clock.now_ms(), external_id)
+        lane, call, story, attempt, now = passage.lane, passage.call, passage.story, Attempt(), self.clock.monotonic
+        began = now()
+        external_id = call.external_id or story.external_id
+        if call.scheme.quick is not None:
+            signed = lane.signer.signed(call, token, self.clock.now_ms(), external_id)
         else:
             story.stage = "sign"
-            signed = await seal(lane.signer.draft(passage.call, token, self.clock.now_ms(), external_id), lane.keys)
-        sent = self.clock.monotonic()
+            signed = await seal(lane.signer.draft(call, token, self.clock.now_ms(), external_id), lane.keys)
+        sent = now()
         story.sign += sent - began
         story.attempts.append(attempt)
         story.stage, passage.asked = "upstream", True
@@ -223,20 +222,22 @@ class Pipeline:
         else:
             passage.asked = False
             if lane.remembers and self.inquest is not None:
-                story.refusal = self.inquest(lane, passage.call, signed, answer)
+                story.refusal = self.inquest(lane, call, signed, answer)
             return self._judge(passage, held or answer)
         finally:
-            story.upstream += self.clock.monotonic() - sent
+            story.upstream += now() - sent
             if attempt.sent == "maybe":
                 self.watch.attempt(story.route, reason)
-        return await self._send(passage, token, external_id, "reconnect")
+        return await self._send(passage, token, "reconnect")
 
     def _judge(self, passage: Passage, answer: UpstreamResponse) -> UpstreamResponse:
         """Read of an answer what the way ahead and the log need; the caller still gets every byte."""
-        story, refusals, status = passage.story, passage.lane.refusals, answer.status
-        story.provider_status = status
-        self._look_at(story.route, answer)
-        plain = refusals.plain.get(status)
+        story = passage.story
+        story.provider_status = status = answer.status
+        now_s = self.clock.now_ms() // 1000
+        if self.looked.get(story.route) != now_s:
+            self._look_at(story.route, answer, now_s)
+        plain = passage.lane.refusals.plain.get(status)
         if plain is None:
             return self._judge_body(passage, answer)
         passage.refused = False
@@ -253,15 +254,12 @@ class Pipeline:
         story.outcome = "refused" if passage.refused else "healed" if passage.healing else "forwarded"
         return answer if held is not None or not refusals.reads(answer.status) else _overheard(answer, passage)
 
-    def _look_at(self, route: str, answer: UpstreamResponse) -> None:
+    def _look_at(self, route: str, answer: UpstreamResponse, now_s: int) -> None:
         """At one Date in a second: it has whole ones."""
-        now_ms = self.clock.now_ms()
-        if self.looked.get(route) == now_ms // 1000:
-            return
-        self.looked[route] = now_ms // 1000
+        self.looked[route] = now_s
         there_ms = date_ms(answer.headers)
         if there_ms is not None:
-            self.watch.skew(route, there_ms / 1000 - now_ms // 1000)
+            self.watch.skew(route, there_ms / 1000 - now_s)
 
 
 async def _held(answer: UpstreamResponse) -> HeldResponse:
