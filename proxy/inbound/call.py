@@ -108,9 +108,17 @@ class Call:
             and not (message.should_close or message.upgrade or self.connection.retiring)
         )
 
-    def begin(self, status: int, data: bytes, *, keeps: bool) -> None:
+    def begin(self, status: int, head: bytes, *, keeps: bool) -> None:
         """Write the head of the final answer. Raises CallerLeft."""
-        self.connection.write(data)
+        self.connection.write(head)
+        self._begun(status, keeps=keeps)
+
+    def give(self, status: int, data: bytes, *, keeps: bool) -> None:
+        """Write the final answer, all of it. Raises CallerLeft."""
+        self.connection.write_last(data)
+        self._begun(status, keeps=keeps)
+
+    def _begun(self, status: int, *, keeps: bool) -> None:
         self.begun = True
         self.keeps = keeps
         self.story.status = status

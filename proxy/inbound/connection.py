@@ -20,6 +20,7 @@ from aiohttp.tcp_helpers import tcp_keepalive
 
 from proxy.model import Tunnel
 from proxy.outbound.alarm import Alarm
+from proxy.outbox import Outbox
 
 _READ_BUFFER: Final = 64 * 1024
 _MOST_WAITING: Final = 32
@@ -64,6 +65,7 @@ class Reception(Protocol):
     """Where connections are answered."""
 
     limits: ServerLimits
+    outbox: Outbox
 
     def came(self, connection: "CallerConnection") -> bool:
         """False if there is no room for it."""
@@ -103,6 +105,7 @@ class CallerConnection(BaseProtocol):
         "_early",
         "_fault",
         "_head_begun",
+        "_leaving",
         "_linger_seconds",
         "_payload",
         "_reception",
@@ -144,6 +147,8 @@ class CallerConnection(BaseProtocol):
         self._deaf = False
         self._done = False
         self._early = b""
+        self._leaving = b""
+        """What leaves at the end of this turn of the loop."""
         self._linger_seconds = _LINGER
         self.call: Leaving | None = None
         self.task: asyncio.Task[None] | None = None
@@ -224,11 +229,26 @@ class CallerConnection(BaseProtocol):
         return self.transport
 
     def write(self, data: bytes) -> None:
-        """Raises CallerLeft."""
+        """At once. Raises CallerLeft."""
+        transport = self.raw_transport
+        self._leave()
+        transport.write(data)
+
+    def write_last(self, data: bytes) -> None:
+        """The end of an answer: it leaves with those of other callers. Raises CallerLeft."""
         transport = self.transport
         if transport is None or transport.is_closing():
             raise CallerLeft
-        transport.write(data)
+        if self._leaving:
+            self._leaving += data
+        else:
+            self._leaving = data
+            self._reception.outbox.put(self._leave)
+
+    def _leave(self) -> None:
+        leaving, self._leaving = self._leaving, b""
+        if leaving and self.transport is not None and not self.transport.is_closing():
+            self.transport.write(leaving)
 
     async def drained(self) -> None:
         """Wait while the caller reads slower than we write. One that reads nothing for `idle_seconds` has left."""
@@ -250,6 +270,7 @@ class CallerConnection(BaseProtocol):
 
         What is closing already has said all that it had to.
         """
+        self._leave()
         if self.transport is not None and not self.transport.is_closing():
             sock = self.transport.get_extra_info("socket")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
@@ -269,6 +290,7 @@ class CallerConnection(BaseProtocol):
     def shut(self) -> None:
         """Hear no more, and close when all is written."""
         self._deaf = True
+        self._leave()
         if self.transport is not None:
             self.transport.close()
 

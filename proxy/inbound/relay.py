@@ -34,7 +34,7 @@ async def relay(call: Call, answer: UpstreamResponse, marks: Headers) -> None:
             headers += _CHUNKED
         data = head(status, answer.reason, headers + marks, keeps=keeps)
         if whole is not None and (announced is None or int(announced) == len(whole)):
-            call.begin(status, data + (_chunk(whole) + _LAST if chunked else whole), keeps=keeps)
+            call.give(status, data + (_chunk(whole) + _LAST if chunked else whole), keeps=keeps)
         else:
             call.begin(status, data, keeps=keeps)
             await _pour(call, answer, None if announced is None else int(announced), chunked=chunked)
@@ -77,7 +77,7 @@ def write_own(call: Call, status: int, headers: Headers, body: bytes, phrase: st
     """An answer of Paraf's own, in one write. Raises CallerLeft."""
     keeps = call.may_keep
     data = head(status, phrase or reason(status), (*headers, ("Content-Length", str(len(body)))), keeps=keeps)
-    call.begin(status, data if call.method == "HEAD" else data + body, keeps=keeps)
+    call.give(status, data if call.method == "HEAD" else data + body, keeps=keeps)
 
 
 def head(status: int, phrase: str, headers: Iterable[tuple[str, str]], *, keeps: bool) -> bytes:

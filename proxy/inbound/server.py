@@ -24,6 +24,7 @@ from proxy.inbound.relay import relay, write_own
 from proxy.inbound.tunnels import Tunnels
 from proxy.inbound.turns import Seat, Turns
 from proxy.model import Clock, Headers, InboundRequest, Tunnel, UpstreamResponse
+from proxy.outbox import Outbox
 from proxy.telemetry.logs import place
 from proxy.telemetry.story import Story
 from proxy.telemetry.traceparent import traced
@@ -69,6 +70,7 @@ class InboundServer:
         self._clock = clock
         self._complain = complain
         self.limits = limits or ServerLimits()
+        self.outbox = Outbox()
         self._connections: dict[CallerConnection, None] = {}
         self._tunnels = tunnels
         self._bodies = bodies or Bodies(math.inf)
