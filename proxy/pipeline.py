@@ -35,7 +35,7 @@ class Watch(Protocol):
     """What the pipeline tells while a request is on its way."""
 
     def arrived(self, route: str) -> None: ...
-    def attempt(self, route: str, reason: AttemptReason) -> None: ...
+    def attempt(self, attempt: tuple[str, AttemptReason]) -> None: ...
     def skew(self, route: str, seconds: float) -> None: ...
 
 
@@ -228,7 +228,7 @@ class Pipeline:
         finally:
             story.upstream += self.clock.monotonic() - sent
             if attempt.sent == "maybe":
-                self.watch.attempt(story.route, reason)
+                self.watch.attempt((story.route, reason))
         return await self._send(passage, token, external_id, "reconnect")
 
     def _judge(self, passage: Passage, answer: UpstreamResponse) -> UpstreamResponse:
