@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from proxy.breaker import FAULTS, Trial, Verdict, verdict_on
-from proxy.deadline import Limit
+from proxy.deadline import Task
 from proxy.errors import ProxyError
 from proxy.gate import RETRY_AFTER
 from proxy.generation import Lane
@@ -62,8 +62,8 @@ class Passage:
     lane: Lane
     call: Call
     story: Story
-    limit: Limit
-    """`timeouts.total`, running."""
+    task: Task
+    """Its own; `timeouts.total` is running for it."""
     refused: bool = False
     asked: bool = False
     healing: bool = False
@@ -98,23 +98,27 @@ class Pipeline:
         self.watch.arrived(story.route)
         if lane.callers is not None:
             story.caller = lane.callers.recognise(request)
+        task = lane.deadline.begin()
         try:
-            with lane.deadline.within() as limit:
-                body = await request.hold(lane.route.limits.body)
-                admitted = request.method, target, request.headers, body
-                admit = lane.signer.admit
-                call = await asyncio.to_thread(admit, *admitted) if len(body) > LARGE else admit(*admitted)
-                if self.propagate and story.trace is not None and lane.bystander is None:
-                    call = call._replace(headers=(*call.headers, *story.trace.headers()))
-                story.stage = "queue"
-                return await self._inside(Passage(lane, call, story, limit))
-        except TimeoutError:
+            body = await request.hold(lane.route.limits.body)
+            admitted = request.method, target, request.headers, body
+            admit = lane.signer.admit
+            call = await asyncio.to_thread(admit, *admitted) if len(body) > LARGE else admit(*admitted)
+            if self.propagate and story.trace is not None and lane.bystander is None:
+                call = call._replace(headers=(*call.headers, *story.trace.headers()))
+            story.stage = "queue"
+            return await self._inside(Passage(lane, call, story, task))
+        except (TimeoutError, asyncio.CancelledError) as fault:
+            if isinstance(fault, asyncio.CancelledError) and not lane.deadline.passed(task):
+                raise
             code, detail = OVERDUE[story.stage]
             words, wait = f"{detail} before the route's `timeouts.total`", RETRY_AFTER if code == "overloaded" else None
             raise ProxyError(code, words, sent=story.sent, retry_after=wait) from None
         except ProxyError as error:
             error.sent = story.sent  # of every attempt, not of the last alone
             raise
+        finally:
+            lane.deadline.end(task)
 
     async def _inside(self, passage: Passage) -> UpstreamResponse:
         """Go through gate and breaker, which are left once: now, or when the answer has ended."""
@@ -176,10 +180,11 @@ class Pipeline:
 
     async def _fresh_token(self, passage: Passage, refused: Token, reply: UpstreamResponse) -> Token | None:
         """None when there is none to be had in time: then the refusal itself is the answer, and it is at hand."""
-        passage.limit.lift()
+        deadline = passage.lane.deadline
+        due = deadline.lift(passage.task)
         passage.story.stage, began = "token", self.clock.monotonic()
         try:
-            async with asyncio.timeout_at(passage.limit.due):
+            async with asyncio.timeout_at(due):
                 fresh = await self.tokens.replace(passage.lane.account, refused)
         except TimeoutError:
             return None
@@ -188,7 +193,7 @@ class Pipeline:
             raise
         finally:
             passage.story.token += self.clock.monotonic() - began
-        passage.limit.resume()
+        deadline.resume(passage.task)
         return fresh
 
     def _external_id(self, passage: Passage) -> str | None:
@@ -290,7 +295,7 @@ def _blame(error: BaseException, passage: Passage) -> Verdict:
     """Is it the provider's doing? `timeouts.total` is, if it passed while the provider was waited for."""
     if isinstance(error, ProxyError):
         return "fault" if error.code in FAULTS else "unknown"
-    return "fault" if passage.asked and passage.limit.expired() else "unknown"
+    return "fault" if passage.asked and passage.lane.deadline.is_over(passage.task) else "unknown"
 
 
 def _verdict(status: int, ending: Ending) -> Verdict:
