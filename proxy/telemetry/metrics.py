@@ -164,8 +164,9 @@ _EXPECTED: Final = (
 )
 
 
-MOST: Final = 256
-"""Ended requests that wait to be counted: they are when the numbers are asked for, or when it is so many."""
+MOST: Final = 1024
+"""Ended requests that wait to be counted: they are when the numbers are asked for, or when it is so many. Fewer would
+make it dear where there are many routes: each is counted by itself."""
 _COUNTED: Final = attrgetter("route", "method", "status", "outcome", "code_class", *PHASES)
 _ROUTE: Final = itemgetter(0)
 
