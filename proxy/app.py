@@ -45,6 +45,7 @@ from proxy.shadow import Shadows
 from proxy.standing import Standing, Succession, connections, succeeding
 from proxy.storeforms import StoreKind
 from proxy.stores.opening import opened
+from proxy.telemetry.ended import Ended
 from proxy.telemetry.labels import CircuitState
 from proxy.telemetry.logs import RequestLog, configure, set_level, silence_aiohttp
 from proxy.telemetry.metrics import Metrics
@@ -91,7 +92,7 @@ async def token_calls(generation: Generation, clock: Clock) -> AsyncIterator[Tok
             await session.close()
 
 
-def metrics_of(generation: Generation, store: StoreKind, clock: Clock) -> Metrics:
+def metrics_of(generation: Generation, store: StoreKind, clock: Clock, ended: Ended | None = None) -> Metrics:
     accounts = [account.name for account in generation.accounts]
     return Metrics(
         list(generation.lanes),
@@ -101,6 +102,7 @@ def metrics_of(generation: Generation, store: StoreKind, clock: Clock) -> Metric
         python=sys.version.split()[0],
         clock=clock,
         shadows=[name for name, lane in generation.lanes.items() if lane.bystander],
+        ended=ended,
     )
 
 
@@ -132,14 +134,15 @@ class App:
         )
         if seat is not None:
             self.logger = self.logger.bind(worker=seat.number)
-        self.metrics = metrics_of(generation, settings.store.kind, self._clock)
-        self.lines = RequestLog(self.logger)
+        self.ended = Ended(self._clock)
+        self.metrics = metrics_of(generation, settings.store.kind, self._clock, self.ended)
+        self.lines = RequestLog(self.logger, self.ended)
         self._bodies = Bodies(settings.bodies)
         self._clocks_off: set[str] = set()
         self.state: State = "starting"
         self.addresses: list[str] = []
         self.admin_address: str | None = None
-        self.recent = Recent(lambda: self._generation.lanes, self._clock)
+        self.recent = Recent(lambda: self._generation.lanes, self.ended)
         self.answers: dict[str, Answerer] = {}
         """What it can be asked of itself while it runs, by word."""
 
@@ -154,7 +157,7 @@ class App:
             self.listeners = listeners = self._listeners or stack.enter_context(bound(self._settings, {}))
             self._own = [address for listener in listeners.callers for address in listening(listener.sock)]
             self._system = verified_tls()  # once: the roots take 60 ms to read (measured)
-            self._succession = Succession()
+            self._succession = Succession(self.ended)
             stack.push_async_callback(self._succession.close)
             tokens = self._tokens = await self._open_tokens(stack)
             self._succession.follow(self._standing(None))
@@ -199,6 +202,7 @@ class App:
         except BaseException:
             self._settings, self._generation = before
             raise
+        self.ended.flush()  # what has ended is told as it was
         self._bodies.most = settings.bodies
         set_level(self.logger, settings.log.level)
         self.lines.follow()
@@ -266,12 +270,12 @@ class App:
         return self.metrics.render()
 
     def _start_inbound(self, listeners: Listeners, stack: AsyncExitStack) -> None:
-        ids, succession = RequestIds(), self._succession
+        request_id, succession, monotonic = RequestIds().request_id, self._succession, self._clock.monotonic
         story, tell = self._traced(stack)
         server = InboundServer(
             way=succession.way,
             tell=tell,
-            new_story=lambda method: story(ids.request_id(), method, self._clock.monotonic(), succession.newest.number),
+            new_story=lambda method: story(request_id(), method, monotonic(), succession.newest.number),
             clock=self._clock,
             complain=lambda words: self.logger.error("fault", words=words),
             seat=self._seat,
@@ -288,20 +292,10 @@ class App:
             server.listen(listener.sock)
             self.addresses.append(listener.address)
 
-    def _tell(self, story: Story) -> None:
-        if story.route != "none":
-            self.metrics.left(story.route)
-        self.metrics.told(story)
-        self.lines.told(story)
-        if story.refusal is not None:
-            self.recent.told(story)
-        if story.on_way:
-            self._succession.ended(story.generation)
-
     def _traced(self, stack: AsyncExitStack) -> tuple[type[Story], Callable[[Story], None]]:
         """What the story of a request is, and who is told of it. Raises StartError."""
         if self._settings.trace.otlp is None:
-            return Story, self._tell
+            return Story, self.ended.add
         try:
             from proxy.telemetry.traces import TracedStory, Traces  # noqa: PLC0415 -- an extra, and dear to load
         except ImportError:
@@ -310,7 +304,7 @@ class App:
         stack.push_async_callback(traces.close)
 
         def tell(story: Story) -> None:
-            self._tell(story)
+            self.ended.add(story)
             traces.told(story)
 
         return TracedStory, tell

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from proxy.breaker import FAULTS, Trial, Verdict, verdict_on
-from proxy.deadline import Limit
+from proxy.deadline import Task
 from proxy.errors import ProxyError
 from proxy.gate import RETRY_AFTER
 from proxy.generation import Lane
@@ -35,7 +35,7 @@ class Watch(Protocol):
     """What the pipeline tells while a request is on its way."""
 
     def arrived(self, route: str) -> None: ...
-    def attempt(self, route: str, reason: AttemptReason) -> None: ...
+    def attempt(self, attempt: tuple[str, AttemptReason]) -> None: ...
     def skew(self, route: str, seconds: float) -> None: ...
 
 
@@ -62,8 +62,8 @@ class Passage:
     lane: Lane
     call: Call
     story: Story
-    limit: Limit
-    """`timeouts.total`, running."""
+    task: Task
+    """Its own; `timeouts.total` is running for it."""
     refused: bool = False
     asked: bool = False
     healing: bool = False
@@ -98,22 +98,24 @@ class Pipeline:
         self.watch.arrived(story.route)
         if lane.callers is not None:
             story.caller = lane.callers.recognise(request)
+        task = lane.deadline.begin()
         try:
-            with lane.deadline.within() as limit:
-                body = await request.hold(lane.route.limits.body)
-                admitted = request.method, target, request.headers, body
-                admit = lane.signer.admit
-                call = await asyncio.to_thread(admit, *admitted) if len(body) > LARGE else admit(*admitted)
-                if self.propagate and story.trace is not None and lane.bystander is None:
-                    call = call._replace(headers=(*call.headers, *story.trace.headers()))
-                return await self._inside(Passage(lane, call, story, limit))
-        except TimeoutError:
-            code, detail = OVERDUE[story.stage]
-            words, wait = f"{detail} before the route's `timeouts.total`", RETRY_AFTER if code == "overloaded" else None
-            raise ProxyError(code, words, sent=story.sent, retry_after=wait) from None
+            body = await request.hold(lane.route.limits.body)
+            admitted = request.method, target, request.headers, body
+            admit = lane.signer.admit
+            call = await asyncio.to_thread(admit, *admitted) if len(body) > LARGE else admit(*admitted)
+            if self.propagate and story.trace is not None and lane.bystander is None:
+                call = call._replace(headers=(*call.headers, *story.trace.headers()))
+            return await self._inside(Passage(lane, call, story, task))
+        except asyncio.CancelledError:
+            if not lane.deadline.passed(task):
+                raise
+            raise _overdue(story) from None
         except ProxyError as error:
             error.sent = story.sent  # of every attempt, not of the last alone
             raise
+        finally:
+            lane.deadline.end(task)
 
     async def _inside(self, passage: Passage) -> UpstreamResponse:
         """Go through gate and breaker, which are left once: now, or when the answer has ended."""
@@ -184,10 +186,11 @@ class Pipeline:
 
     async def _fresh_token(self, passage: Passage, refused: Token, reply: UpstreamResponse) -> Token | None:
         """None when there is none to be had in time: then the refusal itself is the answer, and it is at hand."""
-        passage.limit.lift()
+        deadline = passage.lane.deadline
+        due = deadline.lift(passage.task)
         passage.story.stage, began = "token", self.clock.monotonic()
         try:
-            async with asyncio.timeout_at(passage.limit.due):
+            async with asyncio.timeout_at(due):
                 fresh = await self.tokens.replace(passage.lane.account, refused)
         except TimeoutError:
             return None
@@ -196,7 +199,7 @@ class Pipeline:
             raise
         finally:
             passage.story.token += self.clock.monotonic() - began
-        passage.limit.resume()
+        deadline.resume(passage.task)
         return fresh
 
     async def _send(self, passage: Passage, token: Token | None, reason: AttemptReason) -> UpstreamResponse:
@@ -227,7 +230,7 @@ class Pipeline:
         finally:
             story.upstream += now() - sent
             if attempt.sent == "maybe":
-                self.watch.attempt(story.route, reason)
+                self.watch.attempt((story.route, reason))
         return await self._send(passage, token, "reconnect")
 
     def _judge(self, passage: Passage, answer: UpstreamResponse) -> UpstreamResponse:
@@ -284,11 +287,17 @@ def _said(headers: Headers, body: bytes) -> Any:
     return parsed(readable) if readable else None
 
 
+def _overdue(story: Story) -> ProxyError:
+    code, detail = OVERDUE[story.stage]
+    words, wait = f"{detail} before the route's `timeouts.total`", RETRY_AFTER if code == "overloaded" else None
+    return ProxyError(code, words, sent=story.sent, retry_after=wait)
+
+
 def _blame(error: BaseException, passage: Passage) -> Verdict:
     """Is it the provider's doing? `timeouts.total` is, if it passed while the provider was waited for."""
     if isinstance(error, ProxyError):
         return "fault" if error.code in FAULTS else "unknown"
-    return "fault" if passage.asked and passage.limit.expired() else "unknown"
+    return "fault" if passage.asked and passage.lane.deadline.is_over(passage.task) else "unknown"
 
 
 def _verdict(status: int, ending: Ending) -> Verdict:

@@ -3,34 +3,43 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from operator import attrgetter
+from typing import Any, Final
 
 from proxy.generation import Lane
-from proxy.model import Clock, SignedRequest, UpstreamResponse
+from proxy.model import SignedRequest, UpstreamResponse
 from proxy.signing.signer import Call
+from proxy.telemetry.ended import Ended
 from proxy.telemetry.story import Refusal, Story
 
+_REFUSAL: Final = attrgetter("refusal")
 Row = dict[str, Any]
 Inquest = Callable[[Lane, Call, SignedRequest, UpstreamResponse], Refusal | None]
 
 
 class Recent:
-    """`lanes`: those in service; with a reload others come, and keep other numbers."""
+    """Of requests that have `ended`. `lanes`: those in service; with a reload others come, and keep other numbers."""
 
-    def __init__(self, lanes: Callable[[], Mapping[str, Lane]], clock: Clock) -> None:
+    def __init__(self, lanes: Callable[[], Mapping[str, Lane]], ended: Ended) -> None:
         self._lanes = lanes
-        self._clock = clock
+        self._up_to_now = ended.flush
+        ended.tells.append(self.told)
         self._rows: dict[str, deque[Row]] = {}
 
-    def told(self, story: Story) -> None:
+    def told(self, stories: Iterable[Story]) -> None:
+        for story in filter(_REFUSAL, stories):
+            self._keep(story)
+
+    def _keep(self, story: Story) -> None:
         most = self._most(story.route)
         rows = self._rows.get(story.route)
         if rows is None or rows.maxlen != most:
             rows = self._rows[story.route] = deque(rows or (), maxlen=most)
-        rows.append(_row(story, self._clock.now_ms()))
+        rows.append(_row(story))
 
     def rows(self) -> list[Row]:
         """The newest first."""
+        self._up_to_now()
         rows = [row for route, rows in self._rows.items() if self._most(route) for row in rows]
         return sorted(rows, key=lambda row: str(row["at"]), reverse=True)
 
@@ -48,10 +57,14 @@ def inquest_of(lanes: Iterable[Lane]) -> Inquest | None:
     return inquest
 
 
-def _row(story: Story, now_ms: int) -> Row:
+def _written(ended_ms: int) -> str:
+    return datetime.fromtimestamp(ended_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _row(story: Story) -> Row:
     refusal = story.refusal
     return {
-        "at": datetime.fromtimestamp(now_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "at": _written(story.ended_ms),
         "route": story.route,
         "request_id": story.request_id,
         "external_id": story.external_id,

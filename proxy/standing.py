@@ -5,8 +5,11 @@ shared: places in the gate, what the breaker knows, and the connections to the p
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
+from operator import attrgetter
+from typing import Final
 
 from proxy.errand import Confirm
 from proxy.fetch import TokenFetch
@@ -14,7 +17,10 @@ from proxy.generation import Generation, Lane
 from proxy.inbound.server import Way
 from proxy.model import Account, InboundRequest, Secret, Token, UpstreamResponse
 from proxy.outbound.transport import Transport
+from proxy.telemetry.ended import Ended
 from proxy.telemetry.story import Story
+
+_USE: Final = attrgetter("on_way", "generation")
 
 
 class Standing:
@@ -44,17 +50,22 @@ class Standing:
 
 
 class Succession:
-    """The generations in service: the newest, which takes what is new, and those before it that have work to end."""
+    """The generations in service: the newest, which takes what is new, and those before it that have work to end, until
+    it has `ended`.
+    """
 
     newest: Standing
 
-    def __init__(self) -> None:
+    def __init__(self, ended: Ended) -> None:
+        self._up_to_now = ended.flush
+        ended.tells.append(self.told)
         self._standing: dict[int, Standing] = {}
         self._before: Generation | None = None
         self._closing: set[asyncio.Task[None]] = set()
 
     @property
     def numbers(self) -> list[int]:
+        self._up_to_now()
         return sorted(self._standing)
 
     def follow(self, standing: Standing) -> None:
@@ -67,15 +78,21 @@ class Succession:
             self._retire(before)
 
     def way(self, request: InboundRequest, story: Story) -> Awaitable[UpstreamResponse]:
-        """Of the newest, which is in use until the story is said to have `ended`."""
+        """Of the newest, which is in use until the story has ended."""
         newest = self.newest
         newest.under_way += 1
         story.generation, story.on_way = newest.number, True
         return newest.way(request, story)
 
-    def ended(self, number: int) -> None:
-        standing = self.newest if number == self.newest.number else self._standing[number]
-        standing.under_way -= 1
+    def told(self, stories: Iterable[Story]) -> None:
+        """Of requests that ended."""
+        for (on_way, number), times in Counter(map(_USE, stories)).items():
+            if on_way:
+                self._ended(number, times)
+
+    def _ended(self, number: int, times: int = 1) -> None:
+        standing = self._standing[number]
+        standing.under_way -= times
         if standing is not self.newest:
             self._retire(standing)
 
@@ -87,7 +104,7 @@ class Succession:
         try:
             return await standing.fetch(account, confirm)
         finally:
-            self.ended(number)
+            self._ended(number)
 
     def store_secrets(self, account: Account) -> tuple[Secret, ...]:
         """The newest first. Those of the generation before as well: what was kept with them is read until it ends."""
@@ -98,6 +115,7 @@ class Succession:
         return tuple(dict.fromkeys(secret for secrets in of_each for secret in secrets))
 
     async def close(self) -> None:
+        self._up_to_now()
         for task in tuple(self._closing):
             await task
         for transport in _distinct(self._standing.values()):

@@ -56,7 +56,7 @@ class Running:
 
     @property
     def lines(self) -> list[dict[str, Any]]:
-        self.app.lines.flush()
+        self.app.ended.flush()
         return [json.loads(line) for line in self.log.getvalue().splitlines()]
 
     def requests(self) -> list[dict[str, Any]]:

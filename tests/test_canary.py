@@ -288,7 +288,7 @@ class World:
                 caller.send(f"GET {path} HTTP/1.1\r\nHost: {MARK}\r\nX-Mark: {MARK}\r\n\r\n".encode())
                 await caller.answer()
                 pages[path] = bytes(caller.seen)
-        self.running.app.lines.flush()
+        self.running.app.ended.flush()
         return {"log": self.running.log.getvalue(), "own": b"\n".join(self.own_answers), **pages}
 
 

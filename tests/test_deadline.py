@@ -1,5 +1,5 @@
 import asyncio
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 import pytest
 from virtual_time import in_virtual_time
@@ -7,9 +7,22 @@ from virtual_time import in_virtual_time
 from proxy.deadline import Deadline
 
 
+@contextmanager
+def within(deadline):
+    task = deadline.begin()
+    try:
+        yield task
+    except asyncio.CancelledError:
+        if deadline.passed(task):
+            raise TimeoutError from None
+        raise
+    finally:
+        deadline.end(task)
+
+
 async def waiting(deadline, seconds, told):
     try:
-        with deadline.within():
+        with within(deadline):
             await asyncio.sleep(seconds)
             told.append("in time")
     except TimeoutError:
@@ -30,7 +43,7 @@ async def test_each_task_has_its_own_end():
 @in_virtual_time
 async def test_who_left_in_time_is_left_alone():
     deadline = Deadline(1)
-    with deadline.within():
+    with within(deadline):
         await asyncio.sleep(0.5)
     await asyncio.sleep(5)
 
@@ -59,7 +72,7 @@ async def test_both_at_once_is_a_cancellation():
 
 @in_virtual_time
 async def test_a_fault_of_its_own_passes():
-    with pytest.raises(ValueError, match="own"), Deadline(5).within():
+    with pytest.raises(ValueError, match="own"), within(Deadline(5)):
         raise ValueError("own")
 
 
@@ -69,10 +82,10 @@ async def test_lifted_nothing_ends_it_and_resumed_it_ends_as_before():
 
     async def two_steps(first, second):
         try:
-            with deadline.within() as limit:
-                limit.lift()
+            with within(deadline) as task:
+                assert deadline.lift(task) == start + 5
                 await asyncio.sleep(first)
-                limit.resume()
+                deadline.resume(task)
                 await asyncio.sleep(second)
                 told.append("in time")
         except TimeoutError:
@@ -87,3 +100,35 @@ async def test_what_is_due_at_nearly_the_same_time_ends_together():
     tasks = [asyncio.create_task(waiting(deadline, 1, told)) for _ in range(3)]
     await asyncio.gather(*tasks)
     assert max(told) - min(told) < 0.01
+
+
+@in_virtual_time
+async def test_a_task_that_was_cancelled_before_has_a_deadline_too_and_no_count_stays_on_it():
+    deadline, told = Deadline(5), []
+
+    async def stubborn():
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(1)
+        await waiting(deadline, 30, told)
+        return asyncio.current_task().cancelling()
+
+    start, task = asyncio.get_running_loop().time(), asyncio.create_task(stubborn())
+    await asyncio.sleep(0)
+    task.cancel()
+    assert await task == 1
+    assert told == [start + 5]
+
+
+@in_virtual_time
+async def test_nothing_is_kept_of_those_that_ended():
+    deadline = Deadline(5)
+
+    async def lifted(resumed):
+        with suppress(TimeoutError), within(deadline) as task:
+            deadline.lift(task)
+            if resumed:
+                deadline.resume(task)
+                await asyncio.sleep(30)
+
+    await asyncio.gather(waiting(deadline, 1, []), waiting(deadline, 30, []), lifted(False), lifted(True))
+    assert [table for table in vars(deadline).values() if isinstance(table, dict) and table] == []

@@ -32,6 +32,7 @@ from proxy.signing.profile import CODE_CLASSES as PROFILE_CLASSES
 from proxy.signing.template import FILTERS
 from proxy.switches import SWITCHES, TIME_FORMATS
 from proxy.telemetry import labels
+from proxy.telemetry.ended import Ended
 from proxy.telemetry.logs import RequestLog, configure
 from proxy.telemetry.metrics import FAMILIES
 from proxy.telemetry.story import PHASES, Outcome, Story
@@ -389,7 +390,7 @@ def test_log_fields_are_documented():
     story.status, story.error, story.detail = 502, "upstream_protocol", "words"
     story.provider_status, story.provider_code = 200, "1"
     story.trace = Trace("0" * 32, "0" * 16, sampled=True)
-    RequestLog(configure("info", "json", stream, SystemClock())).told(story)
+    RequestLog(configure("info", "json", stream, SystemClock()), Ended(SystemClock())).told([story])
     same(documented(README, "Log lines/Field"), json.loads(stream.getvalue()))
 
 

@@ -17,13 +17,17 @@ SHADOW_RESULTS: Final[tuple[ShadowResult, ...]] = get_args(ShadowResult)
 
 NO_ROUTE: Final = "none"
 
-_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
+_METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
 _STATUS_CLASSES: Final = ("none", "1xx", "2xx", "3xx", "4xx", "5xx")
 
 
-def method_label(method: str) -> str:
-    """A method is a text of the caller's choice; an unknown one is `other`."""
-    return method if method in _METHODS else "other"
+class _Labels(dict[str, str]):
+    def __missing__(self, method: str) -> str:
+        return "other"
+
+
+method_label: Final = _Labels(zip(_METHODS, _METHODS, strict=True)).__getitem__
+"""A method is a text of the caller's choice; an unknown one is `other`."""
 
 
 def status_class(status: int) -> str:

@@ -1,11 +1,10 @@
 """The log: one line for each request, JSON or for people. Nothing that a caller or provider sent stands in it."""
 
-import asyncio
 import json
 import logging
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, TextIO, cast
 
@@ -13,20 +12,18 @@ import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
 from proxy.model import STARS, Clock, Secret
+from proxy.telemetry.ended import Ended
 from proxy.telemetry.labels import CircuitState, method_label
-from proxy.telemetry.story import Story
+from proxy.telemetry.story import PHASES, Story
 from proxy.telemetry.traceparent import Trace
 from proxy.telemetry.writer import Writer, alone
-
-LATEST: Final = 0.05
-"""Seconds that the line of a request waits for others."""
-MOST: Final = 256
-"""Lines that are written at once."""
 
 Format = Literal["auto", "human", "json"]
 
 _SECRET_NAME: Final = re.compile(r"(?:.*_)?(?:authorization|token|secret|signature|password|passphrase|key)")
-_LEVELS: Final = {"info": logging.INFO, "warning": logging.WARNING}
+_LEVELS: Final = (("info", logging.INFO), ("warning", logging.WARNING))
+"""Of a request, and of one that was answered with 5xx."""
+_EVERY_PHASE: Final = "".join(f', "{phase}_ms": %.2f' for phase in PHASES)
 _COLOURS: Final = {"debug": "2", "info": "32", "warning": "33", "error": "31", "critical": "31;1"}
 
 
@@ -56,7 +53,7 @@ def configure(
         )
 
     logger = structlog.wrap_logger(
-        cast("WrappedLogger", _Lines(writer(stream), lost, None if human else time)),
+        cast("WrappedLogger", _Lines(writer(stream), lost, time, human=human)),
         processors=[head, redact, render],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         context_class=dict,
@@ -70,40 +67,44 @@ def set_level(logger: FilteringBoundLogger, level: str) -> None:
 
 
 class RequestLog:
-    """Writes the line of a request when it is over.
+    """Writes the line of a request when it has `ended`, or those of many, and before any other line.
 
-    It comes with every request, so it takes no chain of processors: each value is a number, of a closed set, from the
-    configuration or made here, and none can need redaction. JSON lines are written several at once, `LATEST` seconds
-    after the first at the latest, or before any other line.
+    They come with every request, so they take no chain of processors: each value is a number, of a closed set, from
+    the configuration or made here, and none can need redaction.
     """
 
-    def __init__(self, logger: FilteringBoundLogger) -> None:
+    def __init__(self, logger: FilteringBoundLogger, ended: Ended) -> None:
         self._logger = logger
         self._lines = cast("_Lines", cast("Any", logger)._logger)  # noqa: SLF001 -- structlog gives no other way to it
+        self._lines.before = ended.flush
         bound = json.dumps(structlog.get_context(logger))[1:-1]
-        self._event = f'"event": "request", {bound}, ' if bound else '"event": "request", '
+        self._event = f'"event": "request", {bound}' if bound else '"event": "request"'
         self.follow()
+        ended.tells.append(self.told)
 
-    def told(self, story: Story) -> None:
-        level = "warning" if story.status >= 500 else "info"
-        if level not in self._tells:
-            return
-        members, time = _members(story), self._lines.json_time
-        if time is None:
-            getattr(self._logger, level)("request", **json.loads(f"{{{members}}}"))
-        else:
-            self._lines.later(f'{{"timestamp": "{time.now()}", "level": "{level}", {self._event}{members}}}')
+    def told(self, stories: Iterable[Story]) -> None:
+        heads, time_at = self._heads, self._lines.time.at
+        lines = [
+            _line(story, time_at(story.ended_ms), head)
+            for story in stories
+            if (head := heads[story.status >= 500]) is not None
+        ]
+        if self._lines.human:
+            for members in map(json.loads, lines):
+                getattr(self._logger, members.pop("level"))(**members)
+        elif lines:
+            self._lines.put(lines)
 
     def follow(self) -> None:
         """The logger has another level by now."""
-        self._tells = {level for level, number in _LEVELS.items() if self._logger.is_enabled_for(number)}
-
-    def flush(self) -> None:
-        self._lines.flush()
+        self._heads = [
+            f'"level": "{level}", {self._event}' if self._logger.is_enabled_for(number) else None
+            for level, number in _LEVELS
+        ]
 
     def close(self) -> None:
         """Nothing is left to be written, unless the reader stalls."""
-        self._lines.flush()
+        self._lines.before()
         self._lines.writer.drain()
 
     def circuit(self, route: str, state: CircuitState) -> None:
@@ -111,25 +112,28 @@ class RequestLog:
         tell("circuit", route=route, state=state)
 
 
-def _members(story: Story) -> str:
-    """What is known of the request, as members of a JSON object; at once for those that are like most others."""
+def _line(story: Story, time: str, head: str) -> str:
+    """What is known of the request, as JSON; at once for those that are like most others."""
     alone = story.caller is None and story.trace is None and len(story.attempts) == 1
+    code = "" if story.provider_code is None else f', "provider_code": "{story.provider_code}"'
+    external_id = "" if story.external_id is None else f', "external_id": "{story.external_id}"'
     if story.outcome == "forwarded" and story.token and alone:
+        times = story.token * 1000, story.sign * 1000, story.upstream * 1000, story.total * 1000
         return (
-            f'"request_id": "{story.request_id}", "route": "{story.route}", "method": "{method_label(story.method)}"'
-            f', "status": {story.status}, "outcome": "forwarded"{_answered(story)}, "attempts": 1, "sent": "maybe"'
-            f', "token_ms": {story.token * 1000:.2f}, "sign_ms": {story.sign * 1000:.2f}'
-            f', "upstream_ms": {story.upstream * 1000:.2f}, "total_ms": {story.total * 1000:.2f}'
-            f', "generation": {story.generation}'
+            f'{{"timestamp": "{time}", {head}, "request_id": "{story.request_id}", "route": "{story.route}"'
+            f', "method": "{method_label(story.method)}", "status": {story.status}, "outcome": "forwarded"'
+            f', "provider_status": {story.provider_status}{code}{external_id}, "attempts": 1, "sent": "maybe"'
+            f'{_EVERY_PHASE % times}, "generation": {story.generation}}}'
         )
     sendings = story.sendings
+    sent = "maybe" if sendings else "no"
     phases = [f', "{phase}_ms": {seconds * 1000:.2f}' for phase, seconds in story.phases.items()]
     return (
-        f'"request_id": "{story.request_id}", "route": "{story.route}", "method": "{method_label(story.method)}"'
-        f', "status": {story.status}, "outcome": "{story.outcome}"'
+        f'{{"timestamp": "{time}", {head}, "request_id": "{story.request_id}", "route": "{story.route}"'
+        f', "method": "{method_label(story.method)}", "status": {story.status}, "outcome": "{story.outcome}"'
         f"{'' if story.caller is None else _caller(story.caller)}{'' if story.error is None else _fault(story)}"
-        f'{_answered(story)}, "attempts": {sendings}, "sent": "{"maybe" if sendings else "no"}"'
-        f'{"".join(phases)}, "generation": {story.generation}{"" if story.trace is None else _traced(story.trace)}'
+        f'{_status(story.provider_status)}{code}{external_id}, "attempts": {sendings}, "sent": "{sent}"'
+        f'{"".join(phases)}, "generation": {story.generation}{"" if story.trace is None else _traced(story.trace)}}}'
     )
 
 
@@ -146,11 +150,8 @@ def _fault(story: Story) -> str:
     return f', "error": "{story.error}"{detail}'
 
 
-def _answered(story: Story) -> str:
-    told = "" if story.provider_status is None else f', "provider_status": {story.provider_status}'
-    if story.provider_code is not None:
-        told += f', "provider_code": "{story.provider_code}"'
-    return told if story.external_id is None else f'{told}, "external_id": "{story.external_id}"'
+def _status(told: int | None) -> str:
+    return "" if told is None else f', "provider_status": {told}'
 
 
 def redact(_logger: WrappedLogger, _level: str, event: EventDict) -> EventDict:
@@ -185,18 +186,23 @@ def _printable(text: str) -> str:
 
 
 class _Time:
-    """The time in UTC as lines show it; all but the milliseconds is made once a second."""
+    """The time in UTC as lines show it, made once a millisecond, and all but the milliseconds once a second."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._second = -1
-        self._text = ""
+        self._ms = -1
+        self._second = self._text = ""
 
     def now(self) -> str:
-        second, ms = divmod(self._clock.now_ms(), 1000)
-        if second != self._second:
-            self._second, self._text = second, datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-        return f"{self._text}.{ms:03}Z"
+        return self.at(self._clock.now_ms())
+
+    def at(self, now_ms: int) -> str:
+        if now_ms != self._ms:
+            second, ms = divmod(now_ms, 1000)
+            if second != self._ms // 1000:
+                self._second = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+            self._ms, self._text = now_ms, f"{self._second}.{ms:03}Z"
+        return self._text
 
 
 class _Head:
@@ -206,6 +212,7 @@ class _Head:
         self._time = time
 
     def __call__(self, _logger: WrappedLogger, level: str, event: EventDict) -> EventDict:
+        """A `timestamp` in the event is of what came before."""
         return {"timestamp": self._time.now(), "level": level, "event": event.pop("event"), **event}
 
 
@@ -231,36 +238,24 @@ def _word(value: object) -> str:
 
 
 class _Lines:
-    """What is to be written. `lost` says how many lines were not; `json_time` is there if lines are JSON."""
+    """What is to be written. `lost` says how many lines were not; `human`: they are for people."""
 
-    def __init__(self, writer: Writer, lost: Callable[[int], str], json_time: _Time | None) -> None:
-        self.json_time = json_time
+    def __init__(self, writer: Writer, lost: Callable[[int], str], time: _Time, *, human: bool) -> None:
         self.writer = writer
+        self.time = time
+        self.human = human
+        self.before: Callable[[], object] = list
+        """Writes what comes before a line."""
         self._tell_lost = lost
         self._lost = 0
-        self._waiting: list[str] = []
 
     def msg(self, line: str) -> None:
-        self._waiting.append(line)
-        self.flush()
+        self.before()
+        self.put([line])
 
     debug = info = warning = error = critical = msg
 
-    def later(self, line: str) -> None:
-        """Written with others, if a loop runs that will do it."""
-        self._waiting.append(line)
-        if len(self._waiting) == 1:
-            try:
-                asyncio.get_running_loop().call_later(LATEST, self.flush)
-            except RuntimeError:
-                self.flush()
-        elif len(self._waiting) == MOST:
-            self.flush()
-
-    def flush(self) -> None:
-        lines, self._waiting = self._waiting, []
-        if not lines:
-            return
+    def put(self, lines: list[str]) -> None:
         told = [self._tell_lost(self._lost)] if self._lost else []
         if self.writer.put("\n".join((*told, *lines, ""))):
             self._lost = 0

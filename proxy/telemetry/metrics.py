@@ -8,8 +8,9 @@ import math
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate, product
-from typing import Final, Literal, NamedTuple
+from itertools import accumulate, groupby, product
+from operator import attrgetter, itemgetter
+from typing import Any, Final, Literal, NamedTuple
 
 from prometheus_client import generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -19,6 +20,7 @@ from prometheus_client.utils import floatToGoString
 
 from proxy.model import Account, Clock, Token
 from proxy.storeforms import StoreKind
+from proxy.telemetry.ended import Ended
 from proxy.telemetry.labels import (
     ATTEMPT_REASONS,
     CIRCUIT_STATES,
@@ -162,10 +164,11 @@ _EXPECTED: Final = (
 )
 
 
-MOST: Final = 256
-"""Ended requests of a route that wait to be counted: they are when the numbers are asked for, or when it is so many."""
-_Ended = tuple[str, int, str, str | None, tuple[float, float, float, float]]
-"""Method, status, outcome, class of the provider's code, and the phases."""
+MOST: Final = 1024
+"""Ended requests that wait to be counted: they are when the numbers are asked for, or when it is so many. Fewer would
+make it dear where there are many routes: each is counted by itself."""
+_COUNTED: Final = attrgetter("route", "method", "status", "outcome", "code_class", *PHASES)
+_ROUTE: Final = itemgetter(0)
 
 
 class _Numbers(dict[Labels, float]):
@@ -250,7 +253,7 @@ def page(numbers: Numbers) -> tuple[bytes, str]:
 
 class Metrics:
     """`routes` and `accounts` are the names in the configuration, `shadows` the routes in shadow mode. `store` is the
-    kind of store.
+    kind of store. Requests are counted when they have `ended`.
     """
 
     def __init__(
@@ -263,14 +266,22 @@ class Metrics:
         python: str,
         clock: Clock,
         shadows: Sequence[str] = (),
+        ended: Ended | None = None,
     ) -> None:
         self._clock = clock
+        self._ended = ended or Ended(clock)
+        self._ended.tells.append(self.told)
+        # What comes with every request is put down, and counted with others.
+        self._arrivals: list[str] = []
+        self._tries: list[tuple[str, AttemptReason]] = []
+        self._told: list[tuple[Any, ...]] = []
+        self.arrived = self._arrivals.append
+        self.attempt = self._tries.append
         self._routes = frozenset(routes)
         anywhere = (*routes, NO_ROUTE)
         expected = product(anywhere, ("GET", "POST"), _EXPECTED)
         self._requests = _Numbers("paraf_requests_total", ((route, method, *rest) for route, method, rest in expected))
         self._durations = _Durations("paraf_request_duration_seconds", product(anywhere, PHASES))
-        self._ended: dict[str, list[_Ended]] = {route: [] for route in anywhere}
         self._inflight = _Numbers("paraf_inflight_requests", product(anywhere))
         self._attempts = _Numbers("paraf_attempts_total", product(routes, ATTEMPT_REASONS))
         self._codes = _Numbers("paraf_provider_code_total", product(routes, CODE_CLASSES))
@@ -288,35 +299,39 @@ class Metrics:
         self._build = _Numbers("paraf_build_info")
         self._build[version, python] = 1
 
-    def arrived(self, route: str) -> None:
-        self._inflight[(self._known(route),)] += 1
-
-    def left(self, route: str) -> None:
-        self._inflight[(self._known(route),)] -= 1
-
-    def attempt(self, route: str, reason: AttemptReason) -> None:
-        self._attempts[route, reason] += 1
-
-    def told(self, story: Story) -> None:
-        ended = self._ended.get(story.route) or self._ended[self._known(story.route)]
-        phases = story.token, story.sign, story.upstream, story.total
-        ended.append((story.method, story.status, story.outcome, story.code_class, phases))
-        if len(ended) >= MOST:
+    def told(self, stories: Iterable[Story]) -> None:
+        """Of requests that ended: those with a route had `arrived`."""
+        self._told += map(_COUNTED, stories)
+        if len(self._told) >= MOST:
             self._count()
 
+    def _settle(self) -> None:
+        """The numbers are those of this moment."""
+        self._ended.flush()
+        self._count()
+
     def _count(self) -> None:
-        """What ended since. Many at once cost less than half of one by one (measured)."""
-        for route, ended in self._ended.items():
-            if not ended:
-                continue
-            methods, statuses, outcomes, classes, phases = zip(*ended, strict=True)
-            for (method, status, outcome), times in Counter(zip(methods, statuses, outcomes, strict=True)).items():
-                self._requests[route, method_label(method), status_class(status), outcome] += times
-            for name, times in Counter(filter(None, classes)).items():
-                self._codes[route, name if name in CODE_CLASSES else "other"] += times
-            for phase, seconds in zip(PHASES, zip(*phases, strict=True), strict=True):
-                self._durations.observe((route, phase), seconds)
-            ended.clear()
+        """What came since. Many at once cost less than half of one by one (measured)."""
+        for route, times in Counter(self._arrivals).items():
+            self._inflight[(self._known(route),)] += times
+        for (route, reason), times in Counter(self._tries).items():
+            self._attempts[route, reason] += times
+        for route, ended in groupby(sorted(self._told, key=_ROUTE), _ROUTE):
+            self._count_ended(route, ended)
+        for counted in (self._arrivals, self._tries, self._told):
+            counted.clear()
+
+    def _count_ended(self, name: str, ended: Iterable[tuple[Any, ...]]) -> None:
+        route = self._known(name)
+        _, methods, statuses, outcomes, classes, *phases = zip(*ended, strict=True)
+        if name != NO_ROUTE:
+            self._inflight[(route,)] -= len(methods)
+        for (method, status, outcome), times in Counter(zip(methods, statuses, outcomes, strict=True)).items():
+            self._requests[route, method_label(method), status_class(status), outcome] += times
+        for code, times in Counter(filter(None, classes)).items():
+            self._codes[route, code if code in CODE_CLASSES else "other"] += times
+        for phase, seconds in zip(PHASES, phases, strict=True):
+            self._durations.observe((route, phase), seconds)
 
     def skew(self, route: str, seconds: float) -> None:
         self._skews[(route,)] = seconds
@@ -347,12 +362,11 @@ class Metrics:
 
     def follow(self, fresh: "Metrics") -> None:
         """From now on those of a newer configuration, whose metrics would begin as `fresh` does."""
+        self._settle()
         self._routes |= fresh._routes  # noqa: SLF001 -- its own kind
         for name, mine in vars(self).items():
             if isinstance(mine, _Numbers | _Durations):
                 mine.follow(vars(fresh)[name])
-        for route in self._routes:
-            self._ended.setdefault(route, [])
 
     def refused(self) -> None:
         """A configuration was not taken, and the one before runs on."""
@@ -363,7 +377,7 @@ class Metrics:
         self._loaded[()] = self._clock.now_ms() / 1000
 
     def numbers(self) -> Numbers:
-        self._count()
+        self._settle()
         counted = (each for each in vars(self).values() if isinstance(each, _Numbers | _Durations))
         return {each.name: each.rows() for each in counted}
 

@@ -39,6 +39,8 @@ class Story:
     sign: float = 0.0
     upstream: float = 0.0
     total: float = 0.0
+    ended_ms: int = 0
+    """When it ended: wall clock, epoch milliseconds."""
     trace: Trace | None = None
     """That of the caller, if it sent one; or with a span of ours."""
     caller: str | None = None
@@ -73,7 +75,10 @@ class Story:
     @property
     def sendings(self) -> int:
         """Attempts of which a byte was written; a connect that failed is none."""
-        return len([attempt for attempt in self.attempts if attempt.sent == "maybe"])
+        written = 0
+        for attempt in self.attempts:
+            written += attempt.sent == "maybe"
+        return written
 
     @property
     def sent(self) -> Sent:

@@ -62,11 +62,6 @@ def nothing(*_: object, **__: object) -> None:
     return
 
 
-class Quiet(App):
-    def _tell(self, story: Any) -> None:
-        self._succession.ended(story.generation)
-
-
 async def provide() -> None:
     server = await asyncio.get_running_loop().create_server(Provider, "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)
@@ -80,9 +75,9 @@ def text_of(file: str) -> str:
 async def serve(kind: str, file: str) -> None:
     settings, _ = read_settings(text_of(file), file, environ={}, allow_inline_secrets=True)
     generation = build(settings, environ={}, folder=Path())
-    app = (App if kind == "told" else Quiet)(settings, generation)
+    app = App(settings, generation)
     if kind == "quiet":
-        app.metrics = Nothing()  # type: ignore[assignment]
+        app.metrics, app.ended.tells[:] = Nothing(), []  # type: ignore[assignment]
     async with app.running():
         settle_process()
         print(app.addresses[0].rpartition(":")[2], flush=True)

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from proxy.model import STARS, Attempt, Secret
+from proxy.telemetry.ended import Ended
 from proxy.telemetry.logs import RequestLog, configure, silence_aiohttp
-from proxy.telemetry.story import Story
+from proxy.telemetry.story import PHASES, Story
 
 
 class Noon:
@@ -17,6 +18,9 @@ class Noon:
 
     def monotonic(self) -> float:
         raise AssertionError("not a matter of durations")
+
+
+NOON_MS = Noon().now_ms()
 
 
 class Terminal(io.StringIO):
@@ -86,7 +90,7 @@ def test_less_than_the_level_is_not_written() -> None:
 
 def told(story: Story) -> dict:
     stream = io.StringIO()
-    RequestLog(json_logger(stream)).told(story)
+    RequestLog(json_logger(stream), Ended(Noon())).told([story])
     (line,) = lines(stream)
     return line
 
@@ -94,6 +98,7 @@ def told(story: Story) -> dict:
 def test_the_line_of_a_request() -> None:
     story = Story("0f3a", "POST", 17.0, route="doku", external_id="1768447845042777", status=200, outcome="healed")
     story.token, story.sign, story.upstream, story.total = 0.1204999, 0.000123, 0.25, 0.4
+    story.ended_ms = NOON_MS
     story.attempts = [Attempt("maybe"), Attempt("no"), Attempt("maybe")]
     story.provider_status, story.provider_code = 200, "2005400"
     assert told(story) == {
@@ -118,6 +123,21 @@ def test_the_line_of_a_request() -> None:
     }
 
 
+@pytest.mark.parametrize("external_id", [None, "1768447845042777"])
+def test_the_usual_line_has_the_members_of_any_other(external_id) -> None:
+    def forwarded(**more) -> Story:
+        story = Story("0f3a", "POST", 17.0, route="doku", status=200, outcome="forwarded", provider_status=200, **more)
+        story.token, story.sign, story.upstream, story.total = 0.0000012, 0.000123, 0.25, 0.4
+        story.provider_code, story.external_id = "2005400", external_id
+        story.attempts = [Attempt("maybe")]
+        return story
+
+    usual, other = told(forwarded()), told(forwarded(caller="shop"))
+    assert list(other.items()) == [*list(usual.items())[:8], ("caller", "shop"), *list(usual.items())[8:]]
+    assert (usual["outcome"], usual["attempts"], usual["sent"]) == ("forwarded", 1, "maybe")
+    assert [usual[f"{phase}_ms"] for phase in PHASES] == [0.0, 0.12, 250.0, 400.0]
+
+
 def test_the_line_of_a_request_that_we_answered() -> None:
     line = told(Story("0f3a", "GET", 17.0, status=404, outcome="error", error="no_route"))
     assert (line["route"], line["error"], line["attempts"], line["sent"]) == ("none", "no_route", 0, "no")
@@ -128,7 +148,7 @@ def test_the_line_of_a_request_that_we_answered() -> None:
 @pytest.mark.parametrize(("state", "level"), [("closed", "info"), ("half-open", "debug"), ("open", "warning")])
 def test_the_line_of_a_circuit(state, level) -> None:
     stream = io.StringIO()
-    RequestLog(json_logger(stream)).circuit("doku", state)
+    RequestLog(json_logger(stream), Ended(Noon())).circuit("doku", state)
     (line,) = lines(stream)
     assert {**line, "timestamp": ""} == {
         "timestamp": "",

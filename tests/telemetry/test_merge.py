@@ -24,7 +24,7 @@ def told(metrics: Metrics, times: int, seconds: float = 0.3) -> None:
     for _ in range(times):
         story = Story("id", "POST", 0.0, route="doku", status=200, outcome="forwarded")
         story.total = seconds
-        metrics.told(story)
+        metrics.told([story])
 
 
 REQUESTS = ("doku", "POST", "2xx", "forwarded")
@@ -73,7 +73,7 @@ def test_the_worst_state_of_a_circuit_counts() -> None:
 
 def test_a_series_that_one_alone_has_stays() -> None:
     one, two = worker(), worker()
-    one.told(Story("id", "PATCH", 0.0, route="doku", status=404, outcome="forwarded"))
+    one.told([Story("id", "PATCH", 0.0, route="doku", status=404, outcome="forwarded")])
     merged = merge([two.numbers(), one.numbers()])
     assert merged["paraf_requests_total"]["doku", "PATCH", "4xx", "forwarded"] == (1,)
     assert merge([one.numbers()]) == one.numbers()

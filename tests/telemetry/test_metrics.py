@@ -60,7 +60,7 @@ def test_types_are_what_the_names_say(metrics: Metrics) -> None:
 
 
 def test_nothing_but_the_named_series_is_told(metrics: Metrics) -> None:
-    metrics.told(story(**dict.fromkeys(PHASES, 0.1)))
+    metrics.told([story(**dict.fromkeys(PHASES, 0.1))])
     suffixes = ("", "_bucket", "_sum", "_count")
     assert {name for name, _ in samples(metrics)} <= {name + suffix for name, suffix in product(METRIC_NAMES, suffixes)}
 
@@ -107,14 +107,15 @@ def test_versions(metrics: Metrics) -> None:
     ],
 )
 def test_a_request_is_counted_under_closed_labels(metrics: Metrics, told: dict, labels: dict) -> None:
-    metrics.told(story(**told))
-    metrics.told(story(**told))
+    metrics.told([story(**told)])
+    metrics.told([story(**told)])
     assert value(metrics, "paraf_requests_total", route="doku", **labels) == 2
 
 
 def test_a_route_that_is_not_configured_is_none(metrics: Metrics) -> None:
-    metrics.told(story(route="/made/up", status=404, outcome="error"))
-    metrics.arrived("/made/up")
+    metrics.told([story(route="/made/up", status=404, outcome="error")])
+    for _ in range(2):
+        metrics.arrived("/made/up")
     labels = {"method": "POST", "status_class": "4xx", "outcome": "error"}
     assert value(metrics, "paraf_requests_total", route="none", **labels) == 1
     assert value(metrics, "paraf_inflight_requests", route="none") == 1
@@ -122,8 +123,8 @@ def test_a_route_that_is_not_configured_is_none(metrics: Metrics) -> None:
 
 
 def test_phases_fill_their_histograms(metrics: Metrics) -> None:
-    metrics.told(story(sign=0.0001, upstream=0.3, total=120.0))
-    metrics.told(story(upstream=0.5))
+    metrics.told([story(sign=0.0001, upstream=0.3, total=120.0)])
+    metrics.told([story(upstream=0.5)])
 
     def bucket(phase: str, le: str) -> float | None:
         return value(metrics, "paraf_request_duration_seconds_bucket", route="doku", phase=phase, le=le)
@@ -138,7 +139,7 @@ def test_phases_fill_their_histograms(metrics: Metrics) -> None:
 
 def test_codes_of_the_provider_by_class(metrics: Metrics) -> None:
     for code_class in (*CODE_CLASSES, None, "4017300"):
-        metrics.told(story(code_class=code_class))
+        metrics.told([story(code_class=code_class)])
     counts = {one: value(metrics, "paraf_provider_code_total", route="doku", code_class=one) for one in CODE_CLASSES}
     assert counts == {**dict.fromkeys(CODE_CLASSES, 1), "other": 2}
     assert b"4017300" not in metrics.render()[0]
@@ -147,15 +148,15 @@ def test_codes_of_the_provider_by_class(metrics: Metrics) -> None:
 def test_requests_under_way(metrics: Metrics) -> None:
     for _ in range(3):
         metrics.arrived("doku")
-    metrics.left("doku")
+    metrics.told([story()])
     assert value(metrics, "paraf_inflight_requests", route="doku") == 2
     assert value(metrics, "paraf_inflight_requests", route="klikoo") == 0
 
 
 def test_attempts_and_skew(metrics: Metrics) -> None:
-    metrics.attempt("doku", "first")
-    metrics.attempt("doku", "healed")
-    metrics.attempt("doku", "first")
+    metrics.attempt(("doku", "first"))
+    metrics.attempt(("doku", "healed"))
+    metrics.attempt(("doku", "first"))
     metrics.skew("klikoo", -2.5)
     assert value(metrics, "paraf_attempts_total", route="doku", reason="first") == 2
     assert value(metrics, "paraf_attempts_total", route="doku", reason="healed") == 1
@@ -200,7 +201,7 @@ def test_the_moment_of_loading(metrics: Metrics) -> None:
 
 def test_two_of_them_share_nothing(metrics: Metrics) -> None:
     other = Metrics(["doku"], [], store="memory", version="1", python="3", clock=Noon())
-    metrics.told(story(attempts=[Attempt()]))
+    metrics.told([story(attempts=[Attempt()])])
     assert value(other, "paraf_requests_total", **dict(_FORWARDED)) == 0
 
 

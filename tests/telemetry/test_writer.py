@@ -12,6 +12,7 @@ import pytest
 
 from proxy.clock import SystemClock
 from proxy.telemetry import writer as writer_module
+from proxy.telemetry.ended import Ended
 from proxy.telemetry.logs import RequestLog, configure
 from proxy.telemetry.story import Story
 from proxy.telemetry.writer import WHOLE, Aside, Direct, Polled, alone, among_others, pieces, without_thread
@@ -63,9 +64,9 @@ def test_a_reader_who_stalls_costs_lines_and_no_time():
 def test_the_log_says_how_many_lines_were_lost():
     with pipe() as (reading, writing):
         logger = configure("info", "json", io.StringIO(), SystemClock(), writer=lambda _: Aside(writing, most=100_000))
-        log = RequestLog(logger)
+        log = RequestLog(logger, Ended(SystemClock()))
         for number in range(3000):
-            log.told(Story(f"{number:026}", "POST", 0.0, route="doku", status=200, outcome="forwarded"))
+            log.told([Story(f"{number:026}", "POST", 0.0, route="doku", status=200, outcome="forwarded")])
         read, aside = b"", log._lines.writer
         while aside._handed > aside._written:
             read += os.read(reading, 1 << 16) if select.select([reading], [], [], 0.1)[0] else b""
