@@ -152,8 +152,14 @@ class Pipeline:
 
     async def _forward(self, passage: Passage) -> UpstreamResponse:
         """Token, sign, send; and once more if the provider refused the token before acting."""
-        external_id = self._external_id(passage)
-        token = await self._token(passage) if passage.call.scheme.token else None
+        external_id, token = self._external_id(passage), None
+        if passage.call.aim.scheme.token:
+            story, account, began = passage.story, passage.lane.account, self.clock.monotonic()
+            story.stage = "token"
+            try:
+                token = self.tokens.at_hand(account, began) or await self.tokens.get(account)
+            finally:
+                story.token += self.clock.monotonic() - began
         reply = await self._send(passage, token, external_id, "first")
         if not passage.refused or token is None:
             return reply
@@ -165,14 +171,6 @@ class Pipeline:
         if passage.new_id_on_repeat:
             external_id = self._external_id(passage)
         return await self._send(passage, fresh, external_id, "healed")
-
-    async def _token(self, passage: Passage) -> Token:
-        story, account, began = passage.story, passage.lane.account, self.clock.monotonic()
-        story.stage = "token"
-        try:
-            return self.tokens.at_hand(account) or await self.tokens.get(account)
-        finally:
-            story.token += self.clock.monotonic() - began
 
     async def _fresh_token(self, passage: Passage, refused: Token, reply: UpstreamResponse) -> Token | None:
         """None when there is none to be had in time: then the refusal itself is the answer, and it is at hand."""
@@ -205,7 +203,7 @@ class Pipeline:
         """One attempt; a connect that failed before a byte was written is tried once more, signed anew."""
         lane, story, attempt = passage.lane, passage.story, Attempt()
         began = self.clock.monotonic()
-        if passage.call.scheme.quick is not None:
+        if passage.call.aim.scheme.quick is not None:
             signed = lane.signer.signed(passage.call, token, self.clock.now_ms(), external_id)
         else:
             story.stage = "sign"
