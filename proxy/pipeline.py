@@ -126,7 +126,7 @@ class Pipeline:
             trial = await self._enter(lane)
         try:
             self._name(passage)
-            token = await self._token(passage) if passage.call.scheme.token else None
+            token = await self._token(passage) if passage.call.aim.scheme.token else None
             reply = await self._send(passage, token, "first")
             if passage.refused and token is not None:
                 reply = await self._heal(passage, token, reply)
@@ -176,7 +176,7 @@ class Pipeline:
     async def _token(self, passage: Passage) -> Token:
         story, account, began = passage.story, passage.lane.account, self.clock.monotonic()
         try:
-            token = self.tokens.at_hand(account)
+            token = self.tokens.at_hand(account, began)
             if token is None:
                 story.stage = "token"
                 token = await self.tokens.get(account)
@@ -207,7 +207,7 @@ class Pipeline:
         lane, call, story, attempt, now = passage.lane, passage.call, passage.story, Attempt(), self.clock.monotonic
         began = now()
         external_id = call.external_id or story.external_id
-        if call.scheme.quick is not None:
+        if call.aim.scheme.quick is not None:
             signed = lane.signer.signed(call, token, self.clock.now_ms(), external_id)
         else:
             story.stage = "sign"
