@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from functools import lru_cache, partial
+from functools import lru_cache
 from operator import itemgetter
 from typing import Final, Literal
 
@@ -80,7 +80,7 @@ class Strip:
         names = names_of(headers)
         if plain := self._plain[names]:
             return plain(headers)
-        nominated = _nominated(headers, _connections(names)) - _NOT_NOMINATED
+        nominated = _nominated(headers, _connections(names))
         kept: list[tuple[str, str]] = []
         seen: set[str] = set()
         for row in headers:
@@ -121,7 +121,7 @@ class Strip:
 
 def as_sent(headers: Headers) -> Headers:
     """All but what belongs to the connection, and what is meant for Paraf."""
-    nominated = _nominated(headers, _connections(names_of(headers))) - _NOT_NOMINATED
+    nominated = _nominated(headers, _connections(names_of(headers)))
     return tuple([row for row in headers if not _is_of_the_connection(fold(row[0]), nominated)])
 
 
@@ -129,33 +129,33 @@ def _is_of_the_connection(folded: str, nominated: frozenset[str]) -> bool:
     return folded in FRAMING or folded in nominated or folded.startswith("x-paraf-")
 
 
-def decoded(raw: Sequence[tuple[bytes, bytes]], errors: str = "strict") -> Headers:
+def decoded(raw: Sequence[tuple[bytes, bytes]]) -> Headers:
     """Raises ValueError for what is not UTF-8, or would be two lines."""
     if not raw:
         return ()
-    names, values = zip(*raw, strict=False)
-    texts = b"\n".join(values).decode("utf-8", errors).split("\n")
-    if len(texts) != len(values):
-        raise ValueError("a line break in a header")
-    return tuple(zip(_NAMES[errors][names], texts, strict=False))
+    names, values = zip(*raw, strict=True)
+    return paired(_NAMES[names], values, "strict")
 
 
-def _decoded_names(names: tuple[bytes, ...], errors: str) -> tuple[str, ...]:
-    texts = tuple([name.decode("utf-8", errors) for name in names])
+def paired(names: tuple[str, ...], values: Iterable[bytes], errors: str) -> Headers:
+    """As many of the one as of the other, and not none. Raises ValueError for what does not decode, or is two lines."""
+    return tuple(zip(names, b"\n".join(values).decode("utf-8", errors).split("\n"), strict=True))
+
+
+def decoded_names(names: tuple[bytes, ...]) -> tuple[str, ...]:
+    texts = tuple([name.decode() for name in names])
     if any("\n" in name for name in texts):
         raise ValueError("a line break in the name of a header")
     return texts
 
 
-_NAMES: Final = {
-    errors: Remembered[tuple[bytes, ...], tuple[str, ...]](partial(_decoded_names, errors=errors))
-    for errors in ("strict", "surrogateescape")
-}
+_NAMES: Final = Remembered(decoded_names)
 """A program sends the same row of names again and again; the same texts for it let other tables find it sooner."""
+_NAME: Final = itemgetter(0)
 
 
 def names_of(headers: Headers) -> tuple[str, ...]:
-    return next(zip(*headers, strict=False)) if headers else ()
+    return tuple(map(_NAME, headers))
 
 
 def _places(names: tuple[str, ...]) -> Mapping[str, tuple[int, ...]]:
@@ -190,8 +190,9 @@ def answer_headers(headers: Headers) -> tuple[Headers, str | None]:
     """
     keep, connections, length = _GOING_BACK[names_of(headers)]
     kept = keep(headers)
-    if connections and (nominated := _nominated(headers, connections) - _NOT_NOMINATED - _OF_THE_ANSWER):
-        kept = tuple([row for row in kept if fold(row[0]) not in nominated])
+    for place in connections:
+        if nominated := _listed(headers[place][1]) - _OF_THE_ANSWER:
+            kept = tuple([row for row in kept if fold(row[0]) not in nominated])
     return kept, None if length is None else headers[length][1]
 
 
@@ -214,11 +215,7 @@ def _rows(chosen: Sequence[int]) -> Pick:
 
 
 def _nominated(headers: Headers, connections: Sequence[int]) -> frozenset[str]:
-    """What `Connection`, at these places, names beside what is hop-by-hop anyway."""
-    nominated = _NONE
-    for place in connections:
-        nominated |= _listed(headers[place][1])
-    return nominated
+    return _NONE.union(*[_listed(headers[place][1]) for place in connections])
 
 
 def _connections(names: tuple[str, ...]) -> tuple[int, ...]:
@@ -230,7 +227,8 @@ _GOING_BACK: Final = Remembered(_going_back)
 
 @lru_cache(maxsize=256)
 def _listed(value: str) -> frozenset[str]:
-    return frozenset(fold(name.strip()) for name in value.split(",")) - HOP_BY_HOP
+    """What a `Connection` takes away, beside what is hop-by-hop anyway."""
+    return frozenset(fold(name.strip()) for name in value.split(",")) - HOP_BY_HOP - _NOT_NOMINATED
 
 
 def _coding(value: str) -> str:
