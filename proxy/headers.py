@@ -133,13 +133,16 @@ def decoded(raw: Sequence[tuple[bytes, bytes]]) -> Headers:
     """Raises ValueError for what is not UTF-8, or would be two lines."""
     if not raw:
         return ()
-    names, values = zip(*raw, strict=True)
+    names, values = zip(*raw)  # noqa: B905 -- pairs
     return paired(_NAMES[names], values, "strict")
 
 
 def paired(names: tuple[str, ...], values: Iterable[bytes], errors: str) -> Headers:
     """As many of the one as of the other, and not none. Raises ValueError for what does not decode, or is two lines."""
-    return tuple(zip(names, b"\n".join(values).decode("utf-8", errors).split("\n"), strict=True))
+    texts = b"\n".join(values).decode("utf-8", errors).split("\n")
+    if len(texts) != len(names):
+        raise ValueError("a line break in a header")
+    return tuple(zip(names, texts))  # noqa: B905 -- as many; the keyword is not free
 
 
 def decoded_names(names: tuple[bytes, ...]) -> tuple[str, ...]:

@@ -49,19 +49,15 @@ class Answer:
     def end(self) -> None:
         """All of it has come."""
         self.ended = True
-        if len(self._pieces) > 1:
-            self._pieces = [b"".join(self._pieces)]
         if self._wanted is not None:
             _wake(self._wanted)
 
     def fail(self, fault: ProxyError) -> None:
         """The rest will not come."""
-        if not self.status:
-            if not self.head.done():
-                self.head.set_exception(fault)
-            return
         self._fault = fault
-        if self._wanted is not None:
+        if not self.head.done():
+            self.head.set_exception(fault)
+        elif self._wanted is not None:
             _wake(self._wanted)
 
     def whole(self) -> bytes | None:

@@ -7,7 +7,7 @@ import asyncio
 import re
 import select
 import ssl
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final, Protocol, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
@@ -90,8 +90,6 @@ class Line(asyncio.BufferedProtocol):
         self._pool = pool
         self._parser = HttpResponseParser(self)
         self._alarm = Alarm(self._loop, self._overdue)
-        self._events = select.poll()
-        self._look = self._events.poll
         self._paused = False
         self._full = False
         self._closed = False
@@ -106,11 +104,10 @@ class Line(asyncio.BufferedProtocol):
         """How long it was idle before it was asked, while not a byte of the answer has come."""
         self.born = self._now()
         self.keep = pool.keep
-        """Seconds that it may be idle, by what the provider says of it too."""
+        """Seconds after which it ends when it is idle, by what the provider says of it too."""
         self.fresh = True
         """No answer was read from it yet."""
-        self._fields: list[bytes] = []
-        """Names and values of the head that is being read, in turn."""
+        self._fields: list[tuple[bytes, bytes]] = []
         self._reason = b""
         self._unsent: memoryview | None = None
         self._answer: Answer | None = None
@@ -162,11 +159,6 @@ class Line(asyncio.BufferedProtocol):
             return None
         return answer
 
-    def rest(self) -> None:
-        """Wait to be used again, not longer than `keep`."""
-        self._idle_since = now = self._now()
-        self._alarm.at(now + self.keep)
-
     def abort(self) -> None:
         """End it at once and tell nobody; what was not sent yet stays unsent."""
         self._closed = True
@@ -199,7 +191,9 @@ class Line(asyncio.BufferedProtocol):
         # The one that has the socket: asyncio's TLS stands on it, and hides its buffer and its end.
         self._below: asyncio.Transport = self.transport if tls is None else tls._transport  # noqa: SLF001
         self._waiting = self._below.get_write_buffer_size if tls is None else self._waiting_under_tls
-        self._events.register(transport.get_extra_info("socket").fileno(), select.POLLIN | _ENDED)
+        events = select.poll()
+        events.register(transport.get_extra_info("socket").fileno(), select.POLLIN | _ENDED)
+        self._look = events.poll
 
     def get_buffer(self, _sizehint: int) -> memoryview:
         return self._buffer
@@ -262,15 +256,24 @@ class Line(asyncio.BufferedProtocol):
         self._reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._fields += (name, value)  # a trailer ends here
+        self._fields.append((name, value))  # a trailer ends here
 
     def on_headers_complete(self) -> None:
-        answer, status = self._answer, self._parser.get_status_code()
+        answer, parser, fields = self._answer, self._parser, self._fields
+        status = parser.get_status_code()
         if answer is None or answer.ended or status in _INTERIM:
             return
-        answer.headers = self._fit(status)
-        answer.reason = _REASONS[self._reason,]
-        answer.status = status
+        if status not in _FINAL or parser.get_http_version() not in _VERSIONS:
+            raise Unfit
+        if self._mute > _HEAD_LINE and any(len(name) + len(value) > _HEAD_LINE for name, value in fields):
+            raise Unfit
+        names, values = zip(*fields) if fields else ((), ())  # noqa: B905 -- pairs
+        texts, where = _ROWS[names]
+        # Of all that this cuts off, only blanks and tabs get through the parser.
+        answer.headers = paired(texts, map(bytes.rstrip, values), "surrogateescape") if texts else ()
+        if where is not None:
+            self._heed(answer.headers, where)
+        answer.reason, answer.status = _REASONS[self._reason,], status
         if not answer.head.done():
             answer.head.set_result(None)
         if self._to_head:
@@ -293,20 +296,6 @@ class Line(asyncio.BufferedProtocol):
         if answer is not None and answer.status and not answer.ended:
             answer.end()
             self._more = not self._parser.should_keep_alive()
-
-    def _fit(self, status: int) -> Headers:
-        """Those of the answer, if its head can be passed on."""
-        fields = self._fields
-        if status not in _FINAL or self._parser.get_http_version() not in _VERSIONS:
-            raise Unfit
-        if self._mute > _HEAD_LINE and any(len(name) + len(value) > _HEAD_LINE for name, value in _pairs(fields)):
-            raise Unfit
-        names, where = _ROWS[tuple(fields[::2])]
-        # No other blanks than these get through the parser.
-        headers = paired(names, map(bytes.rstrip, fields[1::2]), "surrogateescape") if names else ()
-        if where is not None:
-            self._heed(headers, where)
-        return headers
 
     def _heed(self, headers: Headers, where: Mapping[str, tuple[int, ...]]) -> None:
         """A transfer coding besides chunked is hop-by-hop: it would be stripped, the coded bytes passed for plain."""
@@ -342,12 +331,15 @@ class Line(asyncio.BufferedProtocol):
             self.abort()
             return
         self._answer = None
-        reusable = not (self._more or self._waiting())
-        self._pool.freed(self, reusable=reusable)
-        if not reusable:
+        if self._more or self._waiting():
             self._alarm.off()
             self._closed = True
+            self._pool.freed(self, reusable=False)
             self.transport.close()
+        else:
+            self._idle_since = now = self._now()
+            self._alarm.at(now + self.keep)
+            self._pool.freed(self, reusable=True)
 
     def _waiting_under_tls(self) -> int:
         """Bytes of the request that this process still holds."""
@@ -355,7 +347,7 @@ class Line(asyncio.BufferedProtocol):
 
     def _tell_end(self) -> None:
         """To be called where the connection may have been ended, in time to know who did."""
-        age = self._rested if self._idle_since is None else self._loop.time() - self._idle_since
+        age = self._rested if self._idle_since is None else self._now() - self._idle_since
         self._rested = self._idle_since = None
         if age is not None and not self._closed:
             self._pool.ended(age)
@@ -371,10 +363,6 @@ class Line(asyncio.BufferedProtocol):
         if answer is not None:
             self.abort()
             answer.fail(fault)
-
-
-def _pairs(fields: Sequence[bytes]) -> Iterable[tuple[bytes, bytes]]:
-    return zip(fields[::2], fields[1::2], strict=True)
 
 
 def _lasts(answer: Answer) -> bool:

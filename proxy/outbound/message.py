@@ -36,8 +36,8 @@ def written(request: SignedRequest) -> tuple[str, bytes]:
     method, url, headers, body = request
     cut = url.find("/", 8)
     origin, authority = _PLACES[url[:cut]]
-    line = f"{method} {url[cut:]}"
-    names, values = zip(*headers, strict=True) if headers else ((), ())
+    line = f"{method} {url[cut:]}"  # without a path, the last character: no target
+    names, values = zip(*headers) if headers else ((), ())  # noqa: B905 -- pairs
     form = _FORMS[names]
     try:
         said = "".join(values).encode()

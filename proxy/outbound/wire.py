@@ -45,7 +45,10 @@ class WireTransport:
         if self._closed:
             raise ProxyError("shutting_down", "the connections to the provider are closed", sent=attempt.sent)
         origin = self._origins.get(url) or self._origin(url)
-        if not self._places.taken():
+        places = self._places
+        if places.free:
+            places.free -= 1
+        else:
             await self._place(patience.connect)
         line = origin.kept() or await self._opened(origin, patience.connect)
         attempt.sent = "maybe"
@@ -121,12 +124,9 @@ class _Origin:
         if line.fresh:
             line.fresh = False
             self._dial.remember(line.transport)
-        if not reusable:
-            return
-        if line.keep and len(self.idle) < self._most_idle:
-            line.rest()
+        if reusable and line.keep and len(self.idle) < self._most_idle:
             self.idle.append(line)
-        else:
+        elif reusable:
             line.end()
 
     def ended(self, age: float) -> None:
@@ -147,17 +147,11 @@ class _Places:
     """`most` at once; who waits gets one in the order of asking."""
 
     def __init__(self, most: int) -> None:
-        self._free = most
+        self.free = most
         self._line: deque[asyncio.Future[None]] = deque()
 
-    def taken(self) -> bool:
-        """One is taken, if one is free now."""
-        if self._free == 0:
-            return False
-        self._free -= 1
-        return True
-
     async def turn(self) -> None:
+        """Takes a place when none is free."""
         turn = asyncio.get_running_loop().create_future()
         self._line.append(turn)
         try:
@@ -174,4 +168,4 @@ class _Places:
             if not turn.done():
                 turn.set_result(None)
                 return
-        self._free += 1
+        self.free += 1
