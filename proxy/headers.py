@@ -34,11 +34,11 @@ _ENDS_HERE: Final = HOP_BY_HOP | frozenset(
 """Beside hop-by-hop: credentials, framing, what proxies and meshes add, and what would make the provider act on
 another method or path than was matched and signed."""
 _ENDS_HERE_BY_PREFIX: Final = ("x-forwarded-", "x-envoy-", "x-b3-", "x-datadog-", "x-istio-", "l5d-", "x-paraf-")
-_OF_THE_ANSWER: Final = frozenset({"content-length", "date"})
 _NONE: Final = frozenset[str]()
 _DIGESTS: Final = frozenset({"digest", "content-digest", "content-md5", "repr-digest"})
 _NOT_NOMINATED: Final = frozenset({"content-type", "content-encoding", "content-language", "accept-encoding"})
 """`Connection: content-type` cannot take these away: they say what the body is."""
+_STAY_IN_ANSWERS: Final = _NOT_NOMINATED | {"content-length", "date"}
 
 
 @lru_cache(maxsize=4096)
@@ -80,7 +80,7 @@ class Strip:
         names = names_of(headers)
         if plain := self._plain[names]:
             return plain(headers)
-        nominated = _nominated(headers, _connections(names))
+        nominated = _nominated(headers, _connections(names)) - _NOT_NOMINATED
         kept: list[tuple[str, str]] = []
         seen: set[str] = set()
         for row in headers:
@@ -121,7 +121,7 @@ class Strip:
 
 def as_sent(headers: Headers) -> Headers:
     """All but what belongs to the connection, and what is meant for Paraf."""
-    nominated = _nominated(headers, _connections(names_of(headers)))
+    nominated = _nominated(headers, _connections(names_of(headers))) - _NOT_NOMINATED
     return tuple([row for row in headers if not _is_of_the_connection(fold(row[0]), nominated)])
 
 
@@ -194,7 +194,7 @@ def answer_headers(headers: Headers) -> tuple[Headers, str | None]:
     keep, connections, length = _GOING_BACK[names_of(headers)]
     kept = keep(headers)
     for place in connections:
-        if nominated := _listed(headers[place][1]) - _OF_THE_ANSWER:
+        if nominated := _listed(headers[place][1]) - _STAY_IN_ANSWERS:
             kept = tuple([row for row in kept if fold(row[0]) not in nominated])
     return kept, None if length is None else headers[length][1]
 
@@ -218,7 +218,11 @@ def _rows(chosen: Sequence[int]) -> Pick:
 
 
 def _nominated(headers: Headers, connections: Sequence[int]) -> frozenset[str]:
-    return _NONE.union(*[_listed(headers[place][1]) for place in connections])
+    """What `Connection`, at these places, names beside what is hop-by-hop anyway."""
+    nominated = _NONE
+    for place in connections:
+        nominated |= _listed(headers[place][1])
+    return nominated
 
 
 def _connections(names: tuple[str, ...]) -> tuple[int, ...]:
@@ -230,8 +234,7 @@ _GOING_BACK: Final = Remembered(_going_back)
 
 @lru_cache(maxsize=256)
 def _listed(value: str) -> frozenset[str]:
-    """What a `Connection` takes away, beside what is hop-by-hop anyway."""
-    return frozenset(fold(name.strip()) for name in value.split(",")) - HOP_BY_HOP - _NOT_NOMINATED
+    return frozenset(fold(name.strip()) for name in value.split(",")) - HOP_BY_HOP
 
 
 def _coding(value: str) -> str:
