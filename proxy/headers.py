@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from functools import lru_cache, partial
+from functools import lru_cache
 from operator import itemgetter
 from typing import Final, Literal
 
@@ -34,11 +34,11 @@ _ENDS_HERE: Final = HOP_BY_HOP | frozenset(
 """Beside hop-by-hop: credentials, framing, what proxies and meshes add, and what would make the provider act on
 another method or path than was matched and signed."""
 _ENDS_HERE_BY_PREFIX: Final = ("x-forwarded-", "x-envoy-", "x-b3-", "x-datadog-", "x-istio-", "l5d-", "x-paraf-")
-_OF_THE_ANSWER: Final = frozenset({"content-length", "date"})
 _NONE: Final = frozenset[str]()
 _DIGESTS: Final = frozenset({"digest", "content-digest", "content-md5", "repr-digest"})
 _NOT_NOMINATED: Final = frozenset({"content-type", "content-encoding", "content-language", "accept-encoding"})
 """`Connection: content-type` cannot take these away: they say what the body is."""
+_STAY_IN_ANSWERS: Final = _NOT_NOMINATED | {"content-length", "date"}
 
 
 @lru_cache(maxsize=4096)
@@ -132,33 +132,36 @@ def _is_of_the_connection(folded: str, nominated: frozenset[str]) -> bool:
     return folded in FRAMING or folded in nominated or folded.startswith("x-paraf-")
 
 
-def decoded(raw: Sequence[tuple[bytes, bytes]], errors: str = "strict") -> Headers:
+def decoded(raw: Sequence[tuple[bytes, bytes]]) -> Headers:
     """Raises ValueError for what is not UTF-8, or would be two lines."""
     if not raw:
         return ()
-    names, values = zip(*raw, strict=False)
+    names, values = zip(*raw)  # noqa: B905 -- pairs
+    return paired(_NAMES[names], values, "strict")
+
+
+def paired(names: tuple[str, ...], values: Iterable[bytes], errors: str) -> Headers:
+    """As many of the one as of the other, and not none. Raises ValueError for what does not decode, or is two lines."""
     texts = b"\n".join(values).decode("utf-8", errors).split("\n")
-    if len(texts) != len(values):
+    if len(texts) != len(names):
         raise ValueError("a line break in a header")
-    return tuple(zip(_NAMES[errors][names], texts, strict=False))
+    return tuple(zip(names, texts))  # noqa: B905 -- as many; the keyword is not free
 
 
-def _decoded_names(names: tuple[bytes, ...], errors: str) -> tuple[str, ...]:
-    texts = tuple([name.decode("utf-8", errors) for name in names])
+def decoded_names(names: tuple[bytes, ...]) -> tuple[str, ...]:
+    texts = tuple([name.decode() for name in names])
     if any("\n" in name for name in texts):
         raise ValueError("a line break in the name of a header")
     return texts
 
 
-_NAMES: Final = {
-    errors: Remembered[tuple[bytes, ...], tuple[str, ...]](partial(_decoded_names, errors=errors))
-    for errors in ("strict", "surrogateescape")
-}
+_NAMES: Final = Remembered(decoded_names)
 """A program sends the same row of names again and again; the same texts for it let other tables find it sooner."""
+_NAME: Final = itemgetter(0)
 
 
 def names_of(headers: Headers) -> tuple[str, ...]:
-    return next(zip(*headers, strict=False)) if headers else ()
+    return tuple(map(_NAME, headers))
 
 
 def _places(names: tuple[str, ...]) -> Mapping[str, tuple[int, ...]]:
@@ -193,8 +196,9 @@ def answer_headers(headers: Headers) -> tuple[Headers, str | None]:
     """
     keep, connections, length = _GOING_BACK[names_of(headers)]
     kept = keep(headers)
-    if connections and (nominated := _nominated(headers, connections) - _NOT_NOMINATED - _OF_THE_ANSWER):
-        kept = tuple([row for row in kept if fold(row[0]) not in nominated])
+    for place in connections:
+        if nominated := _listed(headers[place][1]) - _STAY_IN_ANSWERS:
+            kept = tuple([row for row in kept if fold(row[0]) not in nominated])
     return kept, None if length is None else headers[length][1]
 
 

@@ -21,16 +21,17 @@ class Source(Protocol):
 
 
 class Answer:
-    """An UpstreamResponse. Bytes of a header that are not UTF-8 are kept as surrogates."""
+    """An UpstreamResponse from `head` on. Bytes of a header that are not UTF-8 are kept as surrogates."""
 
-    __slots__ = ("_fault", "_line", "_pieces", "_wanted", "ended", "headers", "lasts", "reason", "size", "status")
+    __slots__ = ("_fault", "_line", "_pieces", "_wanted", "ended", "head", "headers", "reason", "size", "status")
+    headers: Headers
+    reason: str
 
-    def __init__(self, line: Source, status: int, reason: str, headers: Headers, *, lasts: bool) -> None:
-        self.status = status
-        self.reason = reason
-        self.headers = headers
-        self.lasts = lasts
-        """The body lasts until the connection closes."""
+    def __init__(self, line: Source, head: "asyncio.Future[None]") -> None:
+        self.head = head
+        """Done when the head has come, or will not."""
+        self.status = 0
+        """0 until then."""
         self.ended = False
         self.size = 0
         """Bytes that have come and were not taken yet."""
@@ -45,18 +46,22 @@ class Answer:
         if self._wanted is not None:
             _wake(self._wanted)
 
-    def end(self, fault: ProxyError | None = None) -> None:
-        self.ended = fault is None
-        self._fault = fault
+    def end(self) -> None:
+        """All of it has come."""
+        self.ended = True
         if self._wanted is not None:
             _wake(self._wanted)
 
+    def fail(self, fault: ProxyError) -> None:
+        """The rest will not come."""
+        self._fault = fault
+        if not self.head.done():
+            self.head.set_exception(fault)
+        elif self._wanted is not None:
+            _wake(self._wanted)
+
     def whole(self) -> bytes | None:
-        if not self.ended:
-            return None
-        if len(self._pieces) != 1:
-            self._pieces = [b"".join(self._pieces)]
-        return self._pieces[0]
+        return b"".join(self._pieces) if self.ended else None
 
     async def chunks(self) -> AsyncIterator[bytes]:
         while True:
@@ -74,7 +79,7 @@ class Answer:
         pieces, self._pieces, self.size = self._pieces, [], 0
         if not self.ended:
             self._line.read_on()
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return b"".join(pieces)  # of one it is the piece itself
 
     async def close(self) -> None:
         self._pieces.clear()

@@ -4,19 +4,19 @@ httptools (llhttp, strict) reads the framing; limits, deadlines and what an answ
 """
 
 import asyncio
-import math
 import re
 import select
 import ssl
+from collections.abc import Mapping
 from typing import Final, Protocol, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from proxy.errors import ProxyError
-from proxy.headers import PLACES, decoded, names_of, value_of
+from proxy.headers import PLACES, decoded_names, names_of, paired, value_of
+from proxy.model import Headers
 from proxy.outbound.alarm import Alarm
 from proxy.outbound.answer import Answer
-from proxy.outbound.message import Message
 from proxy.outbound.transport import Patience
 from proxy.outbound.trust import half, promised
 from proxy.remembered import Remembered
@@ -33,6 +33,8 @@ _ENDED: Final = getattr(select, "POLLRDHUP", 0)
 """The other side has closed its direction. Where the system cannot say so, the loop finds out when it reads."""
 _VERSIONS: Final = ("1.1", "1.0")
 _BODILESS: Final = (204, 304)
+_INTERIM: Final = frozenset(range(100, 200)) - {101}
+_FINAL: Final = range(200, 600)
 _CONTROLS: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -40,24 +42,36 @@ class Unfit(Exception):
     """A head that may not be passed on."""
 
 
-def _reason(pieces: tuple[bytes, ...]) -> str:
-    sent = b"".join(pieces)
+def _reason(words: tuple[bytes]) -> str:
+    (sent,) = words
     if len(sent) > _HEAD_LINE or _CONTROLS.search(sent):
         raise Unfit
     return sent.decode("utf-8", "surrogateescape")
 
 
+def _row(names: tuple[bytes, ...]) -> tuple[tuple[str, ...], Mapping[str, tuple[int, ...]] | None]:
+    """The names as text; and where they stand, if there are some among them whose values matter to a line."""
+    if len(names) > _HEAD_LINES:
+        raise Unfit
+    texts = decoded_names(names)
+    where = PLACES[texts]
+    return texts, where if "transfer-encoding" in where or "keep-alive" in where else None
+
+
 _REASONS: Final = Remembered(_reason)
+_ROWS: Final = Remembered(_row)
 
 
 class Pool(Protocol):
-    """What lines belong to."""
+    """What the lines to one origin belong to. `keep`: the most seconds that one may be idle."""
 
+    @property
+    def keep(self) -> float: ...
     def freed(self, line: "Line", *, reusable: bool) -> None:
         """Called once for each `ask`, when its answer has ended or was given up."""
         ...
 
-    def ended(self, line: "Line", age: float) -> None:
+    def ended(self, age: float) -> None:
         """By the provider: while idle for this long, or before a byte of the answer that was asked for then."""
         ...
 
@@ -69,39 +83,35 @@ class Pool(Protocol):
 class Line(asyncio.BufferedProtocol):
     """`buffer` is what the socket is read into; as reading it never waits, all lines of a loop can share one."""
 
-    def __init__(self, pool: Pool, origin: str, buffer: memoryview) -> None:
+    def __init__(self, pool: Pool, buffer: memoryview) -> None:
         self._loop = asyncio.get_running_loop()
+        self._now = self._loop.time
         self._buffer = buffer
         self._pool = pool
         self._parser = HttpResponseParser(self)
         self._alarm = Alarm(self._loop, self._overdue)
-        self._poll = select.poll()
         self._paused = False
         self._full = False
         self._closed = False
-        self._busy = False
         self._to_head = False
+        self._more = False
+        """More has come than the answer, or is to be feared."""
+        self._mute = 0
+        """Bytes since it was asked or a piece of a body came: heads, trailers and the like."""
         self._idle_seconds = 0.0
         self._idle_since: float | None = None
         self._rested: float | None = None
         """How long it was idle before it was asked, while not a byte of the answer has come."""
-        self.born = self._loop.time()
-        self.keep = math.inf
-        """Seconds that it may be idle, by what the provider says of it."""
-        self.origin = origin
+        self.born = self._now()
+        self.keep = pool.keep
+        """Seconds after which it ends when it is idle, by what the provider says of it too."""
         self.fresh = True
         """No answer was read from it yet."""
         self._fields: list[tuple[bytes, bytes]] = []
-        self._reason: tuple[bytes, ...] = ()
+        self._reason = b""
         self._unsent: memoryview | None = None
-        self._clear()
-
-    def _clear(self) -> None:
-        self._head: asyncio.Future[Answer] | None = None
         self._answer: Answer | None = None
-        self._mute = 0
-        self._whole = False
-        self._more = False
+        """What it is asked for; None while it is idle."""
 
     # What the pool asks
 
@@ -114,51 +124,50 @@ class Line(asyncio.BufferedProtocol):
 
         What lies unread on a fresh connection below TLS are session tickets.
         """
-        events = self._poll.poll(0)
+        events = self._look(0)
         return not events or (self.fresh and self._secure and events[0][1] == select.POLLIN)
 
     def wakes(self, now: float, trusted: float) -> bool:
         """Can it be used again? `trusted`: the age up to which idle connections to this provider are."""
-        if self._closed or self.transport.is_closing() or not self.is_silent():
+        since = self._idle_since
+        if since is None or self._closed or self.transport.is_closing() or self._look(0):
             self._tell_end()
             return False
-        if self._idle_since is not None:
-            self._rested, self._idle_since = now - self._idle_since, None
-        return self._rested is None or self._rested < trusted
+        self._idle_since = None
+        self._rested = rested = now - since
+        return rested < trusted
 
-    def ask(self, message: Message, patience: Patience) -> "asyncio.Future[Answer] | None":
-        """Write the message. The answer comes at its head; `abort` when it is not wanted any more.
+    def ask(self, head: bytes, body: bytes, patience: Patience) -> Answer | None:
+        """Write a message. Wait for the answer's `head`; `abort` when it is not wanted any more.
 
         None if for certain not a byte was written: after a reset the kernel refuses, and the transport closes at once.
         """
-        _, text, body = message
-        self._busy = True
-        self._to_head = text.startswith(b"HEAD ")
+        self._answer = answer = Answer(self, self._loop.create_future())
+        self._mute = 0
+        self._to_head = head.startswith(b"HEAD ")
         self._idle_seconds = patience.idle
-        self._head = head = self._loop.create_future()
-        self._alarm.at(self._loop.time() + patience.first_byte)
+        self._alarm.at(self._now() + patience.first_byte)
         if len(body) <= _PIECE:
-            self.transport.write(text + body)
+            self.transport.write(head + body)
         else:
-            self.transport.write(text)
+            self.transport.write(head)
             self._unsent = memoryview(body)
             self._pump()
         if self._below.is_closing():
             self._tell_end()
             self.abort()
             return None
-        return head
-
-    def rest(self, seconds: float) -> None:
-        """Wait to be used again, not longer than this."""
-        self._idle_since = now = self._loop.time()
-        self._alarm.at(now + seconds)
+        return answer
 
     def abort(self) -> None:
         """End it at once and tell nobody; what was not sent yet stays unsent."""
         self._closed = True
         self.transport.abort()
-        self._left(reusable=False)
+        if self._answer is not None:
+            self._answer = self._unsent = None
+            self._paused = False
+            self._alarm.off()
+            self._pool.freed(self, reusable=False)
 
     def end(self) -> None:
         """Close it; an answer still being read breaks off."""
@@ -170,7 +179,7 @@ class Line(asyncio.BufferedProtocol):
         """The reader of the answer has taken what there was."""
         if self._paused:
             self._paused = False
-            self._alarm.at(self._loop.time() + self._idle_seconds)
+            self._alarm.at(self._now() + self._idle_seconds)
             self.transport.resume_reading()
 
     # What the loop tells
@@ -181,16 +190,19 @@ class Line(asyncio.BufferedProtocol):
         tls = getattr(transport, "_ssl_protocol", None)
         # The one that has the socket: asyncio's TLS stands on it, and hides its buffer and its end.
         self._below: asyncio.Transport = self.transport if tls is None else tls._transport  # noqa: SLF001
-        self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN | _ENDED)
+        self._waiting = self._below.get_write_buffer_size if tls is None else self._waiting_under_tls
+        events = select.poll()
+        events.register(transport.get_extra_info("socket").fileno(), select.POLLIN | _ENDED)
+        self._look = events.poll
 
     def get_buffer(self, _sizehint: int) -> memoryview:
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        if not self._busy:
+        answer = self._answer
+        if answer is None:
             self._tell_end()
-            self._closed = True
-            self.transport.abort()
+            self.abort()
             return
         self._rested = None
         self._mute += nbytes
@@ -198,23 +210,24 @@ class Line(asyncio.BufferedProtocol):
             self._parser.feed_data(self._buffer[:nbytes])
         except (HttpParserError, HttpParserUpgrade):
             self._more = True
-            if not self._whole:
+            if not answer.ended:
                 self._break(_broken())
                 return
-        if self._whole:
+        if answer.ended:
             if self._to_head:
                 self._start_anew(bytes(self._buffer[max(0, nbytes - 4) : nbytes]))
             self._finish()
         elif self._mute > _HEAD:
             self._break(_broken())
-        elif self._answer is not None:
-            self._go_on(self._answer)
+        elif answer.status:
+            self._go_on(answer)
 
     def eof_received(self) -> None:
         """The end of a body without length, if it is said by who said the body: what ends otherwise was cut off."""
         self._tell_end()
-        if self._answer is not None and self._answer.lasts and _has_ended(self.transport):
+        if self._answer is not None and _lasts(self._answer) and _has_ended(self.transport):
             self._more = True
+            self._answer.end()
             self._finish()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -235,62 +248,61 @@ class Line(asyncio.BufferedProtocol):
     # What the parser tells
 
     def on_message_begin(self) -> None:
-        if self._whole:
+        if self._answer is not None and self._answer.ended:
             self._more = True  # behind the answer: nobody asked for it
-        else:
-            self._fields, self._reason = [], ()
+        self._fields, self._reason = [], b""
 
     def on_status(self, reason: bytes) -> None:
-        self._reason += (reason,)
+        self._reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._fields.append((name, value.rstrip(b" \t")))  # a trailer ends here
+        self._fields.append((name, value))  # a trailer ends here
 
     def on_headers_complete(self) -> None:
-        status, head = self._parser.get_status_code(), self._head
-        if self._whole or head is None or (100 <= status < 200 and status != 101):
+        answer, parser, fields = self._answer, self._parser, self._fields
+        status = parser.get_status_code()
+        if answer is None or answer.ended or status in _INTERIM:
             return
-        self._answer = answer = self._fit(status)
-        if not head.done():
-            head.set_result(answer)
+        if status not in _FINAL or parser.get_http_version() not in _VERSIONS:
+            raise Unfit
+        if self._mute > _HEAD_LINE and any(len(name) + len(value) > _HEAD_LINE for name, value in fields):
+            raise Unfit
+        names, values = zip(*fields) if fields else ((), ())  # noqa: B905 -- pairs
+        texts, where = _ROWS[names]
+        # Of all that this cuts off, only blanks and tabs get through the parser.
+        answer.headers = paired(texts, map(bytes.rstrip, values), "surrogateescape") if texts else ()
+        if where is not None:
+            self._heed(answer.headers, where)
+        answer.reason, answer.status = _REASONS[self._reason,], status
+        if not answer.head.done():
+            answer.head.set_result(None)
         if self._to_head:
             self.on_message_complete()
 
     def on_body(self, piece: bytes) -> None:
         self._mute = 0
-        if self._whole:
+        answer = self._answer
+        if answer is not None and not answer.ended:
+            answer.add(piece)
+        else:
             self._more = True
-        elif self._answer is not None:
-            self._answer.add(piece)
 
     def on_chunk_header(self) -> None:
-        self._more = self._more or self._whole
+        if self._to_head:
+            self._more = True
 
     def on_message_complete(self) -> None:
-        if self._answer is not None and not self._whole:
-            self._whole = True
+        answer = self._answer
+        if answer is not None and answer.status and not answer.ended:
+            answer.end()
             self._more = not self._parser.should_keep_alive()
 
-    def _fit(self, status: int) -> Answer:
-        """The answer, if its head can be passed on.
-
-        A transfer coding besides chunked is hop-by-hop: it would be stripped, and the coded bytes passed for plain.
-        """
-        fields, parser = self._fields, self._parser
-        if not 200 <= status < 600 or parser.get_http_version() not in _VERSIONS or len(fields) > _HEAD_LINES:
+    def _heed(self, headers: Headers, where: Mapping[str, tuple[int, ...]]) -> None:
+        """A transfer coding besides chunked is hop-by-hop: it would be stripped, the coded bytes passed for plain."""
+        if any(headers[place][1].lower() != "chunked" for place in where.get("transfer-encoding", ())):
             raise Unfit
-        if self._mute > _HEAD_LINE and any(len(name) + len(value) > _HEAD_LINE for name, value in fields):
-            raise Unfit
-        headers = decoded(fields, "surrogateescape")
-        where = PLACES[names_of(headers)]
-        framed = "content-length" in where or status in _BODILESS
-        if "transfer-encoding" in where:
-            framed = True
-            if any(headers[place][1].lower() != "chunked" for place in where["transfer-encoding"]):
-                raise Unfit
         if "keep-alive" in where:
-            self.keep = half(promised(value_of(headers, "Keep-Alive")))
-        return Answer(self, status, _REASONS[self._reason], headers, lasts=not framed)
+            self.keep = min(self._pool.keep, half(promised(value_of(headers, "Keep-Alive"))))
 
     # How an answer goes on and ends
 
@@ -300,12 +312,12 @@ class Line(asyncio.BufferedProtocol):
             self._alarm.off()
             self.transport.pause_reading()
         else:
-            self._alarm.at(self._loop.time() + self._idle_seconds)
+            self._alarm.at(self._now() + self._idle_seconds)
 
     def _pump(self) -> None:
         """Write what is left of a long body, as far as the connection takes it."""
         while self._unsent and not self._full and not self._closed:
-            piece, self._unsent = self._unsent[:_PIECE], self._unsent[_PIECE:]
+            piece, self._unsent = self._unsent[:_PIECE], self._unsent[_PIECE:] or None
             self.transport.write(piece)
 
     def _start_anew(self, end: bytes) -> None:
@@ -315,53 +327,49 @@ class Line(asyncio.BufferedProtocol):
 
     def _finish(self) -> None:
         """Kept only if both sides have said all: the rest of an upload would run into the next request."""
-        if self._answer is not None:
-            self._answer.end()
-        reusable = not (self._more or self._unsent or self._closed or self._waiting_to_leave())
         if self._unsent:
             self.abort()
+            return
+        self._answer = None
+        if self._more or self._waiting():
+            self._alarm.off()
+            self._closed = True
+            self._pool.freed(self, reusable=False)
+            self.transport.close()
         else:
-            self._left(reusable=reusable)
-            if not reusable:
-                self._closed = True
-                self.transport.close()
+            self._idle_since = now = self._now()
+            self._alarm.at(now + self.keep)
+            self._pool.freed(self, reusable=True)
 
-    def _waiting_to_leave(self) -> int:
+    def _waiting_under_tls(self) -> int:
         """Bytes of the request that this process still holds."""
-        above = 0 if self._below is self.transport else self.transport.get_write_buffer_size()
-        return above + self._below.get_write_buffer_size()
+        return self.transport.get_write_buffer_size() + self._below.get_write_buffer_size()
 
     def _tell_end(self) -> None:
         """To be called where the connection may have been ended, in time to know who did."""
-        age = self._rested if self._idle_since is None else self._loop.time() - self._idle_since
+        age = self._rested if self._idle_since is None else self._now() - self._idle_since
         self._rested = self._idle_since = None
         if age is not None and not self._closed:
-            self._pool.ended(self, age)
+            self._pool.ended(age)
 
     def _overdue(self) -> None:
-        if self._busy:
+        if self._answer is not None:
             self._break(ProxyError("upstream_timeout", "the provider's answer did not come in time", sent="maybe"))
         else:
             self.end()
 
     def _break(self, fault: ProxyError) -> None:
-        if not self._busy:
-            return
-        head, answer = self._head, self._answer
-        self.abort()
+        answer = self._answer
         if answer is not None:
-            answer.end(fault)
-        elif head is not None and not head.done():
-            head.set_exception(fault)
+            self.abort()
+            answer.fail(fault)
 
-    def _left(self, *, reusable: bool) -> None:
-        if self._busy:
-            self._busy = self._paused = False
-            self._unsent = None
-            self._alarm.off()
-            self._clear()
-            self._pool.freed(self, reusable=reusable)
-            self.fresh = False
+
+def _lasts(answer: Answer) -> bool:
+    """Has its head come, and does its body last until the connection closes?"""
+    if not answer.status or answer.status in _BODILESS:
+        return False
+    return not {"content-length", "transfer-encoding"}.intersection(PLACES[names_of(answer.headers)])
 
 
 def _has_ended(transport: asyncio.Transport) -> bool:

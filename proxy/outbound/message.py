@@ -1,10 +1,10 @@
 """A signed request as the bytes that go over the wire: what was signed, Host, Content-Length, and nothing else."""
 
 import re
-from typing import Final, NamedTuple
+from typing import Final
 
 from proxy.errors import ProxyError
-from proxy.model import Headers, SignedRequest
+from proxy.model import SignedRequest
 from proxy.remembered import Remembered
 
 _PLACE: Final = re.compile(
@@ -14,11 +14,12 @@ _PLACE: Final = re.compile(
     re.VERBOSE,
 )
 """No userinfo."""
-_TARGET: Final = re.compile(r"/[!-\"$-~]*")
-"""Origin-form in visible ASCII, no fragment (RFC 9112 section 3.2.1)."""
-
-_TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_CONTROLS: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_WORD: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_NAME: Final = re.compile(_WORD)
+_LINE: Final = re.compile(_WORD + r" /[!-\"$-~]*")
+"""A method, and a target in origin-form: visible ASCII, no fragment (RFC 9112 section 3.2.1)."""
+_SHOWN: Final = bytes(63 if (byte < 32 and byte != 9) or byte == 127 else byte for byte in range(256))
+"""Bytes with every control character but the tab as a question mark: a table is the quickest way to find one."""
 _OURS: Final = frozenset({"host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer"})
 """Headers that say where the request goes, where it ends, or what the connection becomes."""
 _WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
@@ -26,63 +27,48 @@ _WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
 _DEFAULT_PORTS: Final = {"http": "80", "https": "443"}
 
 
-class Message(NamedTuple):
-    """`origin` is scheme, host and port: where it goes. `head` ends with the empty line."""
+def written(request: SignedRequest) -> tuple[str, bytes]:
+    """Scheme, host and port, which is where it goes; and the head, which ends with the empty line.
 
-    origin: str
-    head: bytes
-    body: bytes
-
-    def __repr__(self) -> str:
-        return f"Message({self.origin})"
-
-
-def written(request: SignedRequest) -> Message:
-    """Raises `internal` for a request that could not arrive byte for byte, or that would arrive as two.
-
-    The target is cut out of the URL's text, so no URL library can rewrite it: yarl drops an empty query.
+    Raises `internal` for a request that could not arrive byte for byte, or that would arrive as two. The target is
+    cut out of the URL's text, so no URL library can rewrite it: yarl drops an empty query.
     """
     method, url, headers, body = request
     cut = url.find("/", 8)
-    place, target = _PLACES[url[:cut]], url[cut:]
-    if cut < 0 or place is None or not _TARGET.fullmatch(target) or not _is_writable(method, headers):
-        raise _unwritable()
-    origin, version_and_host = place
-    lines = [f"{method} {target}{version_and_host}", *map(": ".join, headers)]
-    lines.append(f"Content-Length: {len(body)}\r\n\r\n" if body or method in _WITH_BODY else "\r\n")
+    origin, authority = _PLACES[url[:cut]]
+    line = f"{method} {url[cut:]}"  # without a path, the last character: no target
+    names, values = zip(*headers) if headers else ((), ())  # noqa: B905 -- pairs
+    form = _FORMS[names]
     try:
-        return Message(origin, "\r\n".join(lines).encode(), body)
+        said = "".join(values).encode()
     except UnicodeEncodeError:  # lone surrogates have no UTF-8
         raise _unwritable() from None
+    if not _LINE.fullmatch(line) or said.translate(_SHOWN) != said:
+        raise _unwritable()
+    length = f"Content-Length: {len(body)}\r\n" if body or method in _WITH_BODY else ""
+    return origin, (form % (line, authority, *values, length)).encode()
 
 
-def _place(text: str) -> tuple[str, str] | None:
-    """Origin of a URL without its target, and what follows the target in a head."""
+def _place(text: str) -> tuple[str, str]:
+    """Origin of a URL without its target, and what Host says."""
     found = _PLACE.fullmatch(text)
     if found is None:
-        return None
+        raise _unwritable()
     scheme, host, port = found.group("scheme", "host", "port")
     authority = host if port in (None, _DEFAULT_PORTS[scheme]) else f"{host}:{port}"
-    return f"{scheme}://{authority}", f" HTTP/1.1\r\nHost: {authority}"
+    return f"{scheme}://{authority}", authority
 
 
-def _is_writable(method: str, headers: Headers) -> bool:
-    names, values = zip(*headers, strict=False) if headers else ((), ())
-    text = "".join(values)
-    return _ARE_THEIRS[names] and _IS_TOKEN[method] and (text.isprintable() or not _CONTROLS.search(text))
-
-
-def _are_theirs(names: tuple[str, ...]) -> bool:
-    return all(_is_token(name) and name.lower() not in _OURS for name in names)
-
-
-def _is_token(text: str) -> bool:
-    return _TOKEN.fullmatch(text) is not None
+def _form(names: tuple[str, ...]) -> str:
+    """A head with these headers, to be filled in: method and target, host, their values, the line of the length."""
+    if not all(_NAME.fullmatch(name) and name.lower() not in _OURS for name in names):
+        raise _unwritable()
+    rows = [name.replace("%", "%%") + ": %s\r\n" for name in names]
+    return "%s HTTP/1.1\r\nHost: %s\r\n" + "".join(rows) + "%s\r\n"
 
 
 _PLACES: Final = Remembered(_place)
-_ARE_THEIRS: Final = Remembered(_are_theirs)
-_IS_TOKEN: Final = Remembered(_is_token)
+_FORMS: Final = Remembered(_form)
 
 
 def _unwritable() -> ProxyError:

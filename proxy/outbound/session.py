@@ -4,7 +4,7 @@ import asyncio
 import re
 import ssl
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, cast
 
 import aiohttp
@@ -16,7 +16,7 @@ from yarl import URL
 from proxy.errors import ProxyError, StartError
 from proxy.model import Attempt, Headers, SignedRequest
 from proxy.outbound.dial import Dial, Road, verified_tls
-from proxy.outbound.message import Message, written
+from proxy.outbound.message import written
 from proxy.outbound.pool import CleanPool, Wire
 from proxy.outbound.transport import Patience
 
@@ -75,16 +75,16 @@ class SessionTransport:
         )
 
     async def send(self, request: SignedRequest, patience: Patience, attempt: Attempt) -> "_Answer":
-        message = written(request)
+        origin, head = written(request)
         if self._session.closed:
             raise ProxyError("shutting_down", "the connections to the provider are closed", sent=attempt.sent)
         response = await self._session.request(
             request.method,
-            URL(message.origin),
+            URL(origin),
             allow_redirects=False,
             # No `total`: aiohttp pays for it with a timer and a context around every read.
             timeout=aiohttp.ClientTimeout(connect=patience.connect, sock_read=patience.idle),
-            middlewares=(_Sending(message, patience.first_byte, attempt),),
+            middlewares=(_Sending(head + request.body, patience.first_byte, attempt),),
         )
         return _Answer(cast("_TimedResponse", response))
 
@@ -100,7 +100,7 @@ class _Sending:
     twice. A ProxyError raised in here passes through it, for every method.
     """
 
-    message: Message
+    message: bytes = field(repr=False)
     first_byte: float
     attempt: Attempt
 
@@ -120,7 +120,7 @@ class _ExactRequest(aiohttp.ClientRequest):
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
         wire, attempt = cast("Wire", conn.protocol), self.sending.attempt
         attempt.sent = "maybe"
-        if not wire.takes(self.sending.message.head + self.sending.message.body):
+        if not wire.takes(self.sending.message):
             attempt.sent = "no"
             raise aiohttp.ServerDisconnectedError
         response = _TimedResponse(

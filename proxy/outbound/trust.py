@@ -26,9 +26,13 @@ class Trust:
         self._habit = math.inf
         self._habit_until = -math.inf
         self._incident_until = -math.inf
+        self._wary_until = -math.inf
+        """Both are forgotten."""
 
     def span(self, now: float) -> float:
         """The age up to which an idle connection is used; 0 is never."""
+        if now >= self._wary_until:
+            return self._keep
         return 0.0 if now < self._incident_until else self._usual(now)
 
     def ended(self, age: float, now: float) -> None:
@@ -37,6 +41,7 @@ class Trust:
             self._incident_until = now + INCIDENT
         elif half(age) <= self._usual(now):
             self._habit, self._habit_until = half(age), now + HABIT
+        self._wary_until = max(self._incident_until, self._habit_until)
 
     def _usual(self, now: float) -> float:
         return min(self._keep, self._habit) if now < self._habit_until else self._keep

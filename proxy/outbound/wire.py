@@ -4,7 +4,6 @@ import asyncio
 import math
 import ssl
 from collections import deque
-from typing import cast
 
 from proxy.errors import ProxyError
 from proxy.model import Attempt, SignedRequest
@@ -34,81 +33,45 @@ class WireTransport:
         age: float = 300.0,
         most_idle: float = math.inf,
     ) -> None:
-        self._loop = asyncio.get_running_loop()
         self._dial = Dial(tls or verified_tls(), road)
         self._buffer = memoryview(bytearray(READ))
         self._places = _Places(connections or 2**31)
-        self._keep = keep
-        self._age = age
-        self._most_idle = most_idle
-        self._lines: set[Line] = set()
-        self._idle: dict[str, list[Line]] = {}
-        self._trusts: dict[str, Trust] = {}
+        self._limits = {"keep": keep, "age": age, "most_idle": most_idle}
+        self._origins: dict[str, _Origin] = {}
         self._closed = False
 
     async def send(self, request: SignedRequest, patience: Patience, attempt: Attempt) -> Answer:
-        message = written(request)
+        url, head = written(request)
         if self._closed:
             raise ProxyError("shutting_down", "the connections to the provider are closed", sent=attempt.sent)
-        if not self._places.taken():
+        origin = self._origins.get(url) or self._origin(url)
+        places = self._places
+        if places.free:
+            places.free -= 1
+        else:
             await self._place(patience.connect)
-        line = self._kept(message.origin) or await self._opened(message.origin, patience.connect)
+        line = origin.kept() or await self._opened(origin, patience.connect)
         attempt.sent = "maybe"
-        head = line.ask(message, patience)
-        if head is None:
+        answer = line.ask(head, request.body, patience)
+        if answer is None:
             attempt.sent = "no"
             raise ProxyError("upstream_unreachable", "the connection to the provider had ended")
         try:
-            return await head
+            await answer.head
         except asyncio.CancelledError:
             line.abort()
             raise
+        return answer
 
     async def close(self) -> None:
         self._closed = True
-        for line in tuple(self._lines):
-            line.end()
-        await asyncio.sleep(0)  # the loop ends them in its next turn
+        for origin in self._origins.values():
+            origin.close()
+        await asyncio.sleep(0)  # the loop ends the connections in its next turn
 
-    def freed(self, line: Line, *, reusable: bool) -> None:
-        self._places.leave()
-        if line.fresh:
-            self._dial.remember(line.transport)
-        keep = min(line.keep, self._keep)
-        if reusable and keep and not self._closed:
-            idle = self._idle.setdefault(line.origin, [])
-            if len(idle) >= self._most_idle:
-                line.end()
-                return
-            line.rest(keep)
-            idle.append(line)
-        elif reusable:
-            line.end()
-
-    def ended(self, line: Line, age: float) -> None:
-        self._trust(line.origin).ended(age, self._loop.time())
-
-    def _trust(self, origin: str) -> Trust:
-        trust = self._trusts.get(origin)
-        if trust is None:
-            trust = self._trusts[origin] = Trust(self._keep)
-        return trust
-
-    def lost(self, line: Line) -> None:
-        self._lines.discard(line)
-        idle = self._idle.get(line.origin, ())
-        if line in idle:
-            cast("list[Line]", idle).remove(line)
-
-    def _kept(self, origin: str) -> Line | None:
-        """An idle connection; the one used last comes first, so that the others can end."""
-        idle = self._idle.get(origin)
-        while idle:
-            line, now = idle.pop(), self._loop.time()
-            if line.wakes(now, self._trust(origin).span(now)) and now - line.born < self._age:
-                return line
-            line.end()
-        return None
+    def _origin(self, url: str) -> "_Origin":
+        made = self._origins[url] = _Origin(url, self._places, self._dial, **self._limits)
+        return made
 
     async def _place(self, seconds: float) -> None:
         try:
@@ -117,10 +80,10 @@ class WireTransport:
         except TimeoutError:
             raise ProxyError("upstream_timeout", "no connection to the provider became free in time") from None
 
-    async def _opened(self, origin: str, seconds: float) -> Line:
+    async def _opened(self, origin: "_Origin", seconds: float) -> Line:
         try:
-            line = await self._dial.open(origin, lambda: Line(self, origin, self._buffer), seconds)
-            self._lines.add(line)
+            line = await self._dial.open(origin.url, lambda: Line(origin, self._buffer), seconds)
+            origin.lines.add(line)
             await asyncio.sleep(0)  # what a server said together with the end of the handshake is read by then
             if not line.is_open or not line.is_silent() or self._closed:
                 line.end()
@@ -131,21 +94,64 @@ class WireTransport:
         return line
 
 
+class _Origin:
+    """The connections to one scheme, host and port: the Pool of their lines."""
+
+    def __init__(self, url: str, places: "_Places", dial: Dial, *, keep: float, age: float, most_idle: float) -> None:
+        self.url = url
+        self.keep = keep
+        self.lines: set[Line] = set()
+        self.idle: list[Line] = []
+        self._now = asyncio.get_running_loop().time
+        self._places = places
+        self._dial = dial
+        self._age = age
+        self._most_idle = most_idle
+        self._trust = Trust(keep)
+
+    def kept(self) -> Line | None:
+        """An idle connection; the one used last comes first, so that the others can end."""
+        idle = self.idle
+        while idle:
+            line, now = idle.pop(), self._now()
+            if line.wakes(now, self._trust.span(now)) and now - line.born < self._age:
+                return line
+            line.end()
+        return None
+
+    def freed(self, line: Line, *, reusable: bool) -> None:
+        self._places.leave()
+        if line.fresh:
+            line.fresh = False
+            self._dial.remember(line.transport)
+        if reusable and line.keep and len(self.idle) < self._most_idle:
+            self.idle.append(line)
+        elif reusable:
+            line.end()
+
+    def ended(self, age: float) -> None:
+        self._trust.ended(age, self._now())
+
+    def lost(self, line: Line) -> None:
+        self.lines.discard(line)
+        if line in self.idle:
+            self.idle.remove(line)
+
+    def close(self) -> None:
+        self._most_idle = 0
+        for line in tuple(self.lines):
+            line.end()
+
+
 class _Places:
     """`most` at once; who waits gets one in the order of asking."""
 
     def __init__(self, most: int) -> None:
-        self._free = most
+        self.free = most
         self._line: deque[asyncio.Future[None]] = deque()
 
-    def taken(self) -> bool:
-        """One is taken, if one is free now."""
-        if self._free == 0:
-            return False
-        self._free -= 1
-        return True
-
     async def turn(self) -> None:
+        """Takes a place when none is free."""
         turn = asyncio.get_running_loop().create_future()
         self._line.append(turn)
         try:
@@ -162,4 +168,4 @@ class _Places:
             if not turn.done():
                 turn.set_result(None)
                 return
-        self._free += 1
+        self.free += 1

@@ -34,7 +34,7 @@ class Sender:
     def idle_socket(self):
         """Of the one connection in the pool."""
         if isinstance(self.transport, WireTransport):
-            ((line,),) = self.transport._idle.values()
+            ((line,),) = (origin.idle for origin in self.transport._origins.values())
         else:
             (((line, _),),) = self.transport._session.connector._conns.values()
         return line.transport.get_extra_info("socket")

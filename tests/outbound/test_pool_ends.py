@@ -49,17 +49,18 @@ async def trusts(sender, peer):
 
 def between_look_and_write(monkeypatch, opening, end):
     """`end()` in the moment after the last look that is taken at the socket of a kept connection."""
-    place, acts = {"session": (pool_module, [None, end]), "wire": (Line, [end])}[opening.args[0]]
-    look = place.is_silent
+    places = {"session": (pool_module, "is_silent", [None, end]), "wire": (Line, "wakes", [end])}
+    place, name, acts = places[opening.args[0]]
+    look = getattr(place, name)
 
-    def looked(of, *events):
-        silent = look(of, *events)
+    def looked(of, *more):
+        found = look(of, *more)
         if acts and (act := acts.pop(0)):
             act()
             wait_until_it_is_here(of if isinstance(of, int) else of.transport.get_extra_info("socket").fileno())
-        return silent
+        return found
 
-    monkeypatch.setattr(place, "is_silent", looked)
+    monkeypatch.setattr(place, name, looked)
 
 
 def at_once(monkeypatch, opening, act):

@@ -31,7 +31,11 @@ async def fault_of(call):
 
 
 def idle_lines(sender):
-    return [line for lines in sender.transport._idle.values() for line in lines]
+    return [line for origin in sender.transport._origins.values() for line in origin.idle]
+
+
+def all_lines(sender):
+    return [line for origin in sender.transport._origins.values() for line in origin.lines]
 
 
 # Framing and limits.
@@ -104,7 +108,7 @@ async def test_a_slow_provider_gets_an_upload_at_its_pace(sender):
     async with RawPeer(lambda request: [NEVER()], reads_bodies=False) as peer:
         call = asyncio.create_task(sender.send("POST", f"{peer.url}/", body=body))
         await peer.until(lambda peer: peer.requests)
-        (line,) = sender.transport._lines
+        (line,) = all_lines(sender)
         arrived = 0
         while arrived < len(body):
             assert line.transport.get_write_buffer_size() <= 256 * 1024
@@ -141,7 +145,7 @@ async def test_an_old_connection_is_not_used_again():
         assert peer.connections == 1
         await asyncio.sleep(0.06)
         await sender.fetch("GET", f"{peer.url}/")
-        assert (peer.connections, len(sender.transport._lines)) == (2, 1)
+        assert (peer.connections, len(all_lines(sender))) == (2, 1)
 
 
 async def test_the_connection_used_last_comes_first_so_that_the_others_end():
@@ -197,7 +201,7 @@ async def test_closing_breaks_off_what_is_read_and_ends_what_is_idle(sender):
         with pytest.raises(ProxyError):
             _ = [chunk async for chunk in reply.chunks()]
         await peer.until(lambda peer: peer.hangups == 3)
-        assert sender.transport._lines == set()
+        assert all_lines(sender) == []
 
 
 # TLS.
@@ -232,7 +236,7 @@ async def test_a_second_connection_resumes_the_session_of_the_first(authority, v
         for number in range(3):
             call = asyncio.create_task(sender.fetch("GET", f"{peer.url}/"))
             await peer.until(lambda peer, number=number: len(peer.requests) > number)
-            (line,) = (line for line in sender.transport._lines if line.is_open)
+            (line,) = (line for line in all_lines(sender) if line.is_open)
             reused.append(line.transport.get_extra_info("ssl_object").session_reused)
             await call
         assert (peer.connections, reused) == (3, [False, True, True])
