@@ -4,62 +4,30 @@ httptools (llhttp, strict) reads the framing; limits, deadlines and what an answ
 """
 
 import asyncio
-import re
 import select
 import ssl
-from collections.abc import Mapping
 from typing import Final, Protocol, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from proxy.errors import ProxyError
-from proxy.headers import PLACES, decoded_names, names_of, paired, value_of
-from proxy.model import Headers
 from proxy.outbound.alarm import Alarm
 from proxy.outbound.answer import Answer
+from proxy.outbound.heads import LINE, REASONS, Unfit, lasts, read
 from proxy.outbound.transport import Patience
-from proxy.outbound.trust import half, promised
-from proxy.remembered import Remembered
+from proxy.outbox import Outbox
 
 READ: Final = 64 * 1024
 """Bytes of one read of the socket, and of an answer that wait for a slow caller before reading pauses."""
 _PIECE: Final = 64 * 1024
 """A longer body is written piece by piece, as the connection takes it."""
 _HEAD: Final = 64 * 1024
-_HEAD_LINE: Final = 8190
-_HEAD_LINES: Final = 128
 
 _ENDED: Final = getattr(select, "POLLRDHUP", 0)
 """The other side has closed its direction. Where the system cannot say so, the loop finds out when it reads."""
 _VERSIONS: Final = ("1.1", "1.0")
-_BODILESS: Final = (204, 304)
 _INTERIM: Final = frozenset(range(100, 200)) - {101}
 _FINAL: Final = range(200, 600)
-_CONTROLS: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-
-
-class Unfit(Exception):
-    """A head that may not be passed on."""
-
-
-def _reason(words: tuple[bytes]) -> str:
-    (sent,) = words
-    if len(sent) > _HEAD_LINE or _CONTROLS.search(sent):
-        raise Unfit
-    return sent.decode("utf-8", "surrogateescape")
-
-
-def _row(names: tuple[bytes, ...]) -> tuple[tuple[str, ...], Mapping[str, tuple[int, ...]] | None]:
-    """The names as text; and where they stand, if there are some among them whose values matter to a line."""
-    if len(names) > _HEAD_LINES:
-        raise Unfit
-    texts = decoded_names(names)
-    where = PLACES[texts]
-    return texts, where if "transfer-encoding" in where or "keep-alive" in where else None
-
-
-_REASONS: Final = Remembered(_reason)
-_ROWS: Final = Remembered(_row)
 
 
 class Pool(Protocol):
@@ -67,6 +35,8 @@ class Pool(Protocol):
 
     @property
     def keep(self) -> float: ...
+    @property
+    def outbox(self) -> Outbox: ...
     def freed(self, line: "Line", *, reusable: bool) -> None:
         """Called once for each `ask`, when its answer has ended or was given up."""
         ...
@@ -109,6 +79,8 @@ class Line(asyncio.BufferedProtocol):
         """No answer was read from it yet."""
         self._fields: list[tuple[bytes, bytes]] = []
         self._reason = b""
+        self._message: tuple[bytes, bytes] | None = None
+        """What has yet to leave."""
         self._unsent: memoryview | None = None
         self._answer: Answer | None = None
         """What it is asked for; None while it is idle."""
@@ -137,26 +109,18 @@ class Line(asyncio.BufferedProtocol):
         self._rested = rested = now - since
         return rested < trusted
 
-    def ask(self, head: bytes, body: bytes, patience: Patience) -> Answer | None:
-        """Write a message. Wait for the answer's `head`; `abort` when it is not wanted any more.
+    def ask(self, head: bytes, body: bytes, patience: Patience) -> Answer:
+        """Put a message into the outbox. Wait for the answer's `head`; `abort` when it is not wanted any more.
 
-        None if for certain not a byte was written: after a reset the kernel refuses, and the transport closes at once.
+        It fails with `sent: no` if for certain not a byte was written.
         """
         self._answer = answer = Answer(self, self._loop.create_future())
+        self._message = head, body
         self._mute = 0
         self._to_head = head.startswith(b"HEAD ")
         self._idle_seconds = patience.idle
         self._alarm.at(self._now() + patience.first_byte)
-        if len(body) <= _PIECE:
-            self.transport.write(head + body)
-        else:
-            self.transport.write(head)
-            self._unsent = memoryview(body)
-            self._pump()
-        if self._below.is_closing():
-            self._tell_end()
-            self.abort()
-            return None
+        self._pool.outbox.put(self._leave)
         return answer
 
     def abort(self) -> None:
@@ -164,7 +128,7 @@ class Line(asyncio.BufferedProtocol):
         self._closed = True
         self.transport.abort()
         if self._answer is not None:
-            self._answer = self._unsent = None
+            self._answer = self._message = self._unsent = None
             self._paused = False
             self._alarm.off()
             self._pool.freed(self, reusable=False)
@@ -200,9 +164,8 @@ class Line(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         answer = self._answer
-        if answer is None:
-            self._tell_end()
-            self.abort()
+        if answer is None or self._message is not None:
+            self._refuse_to_leave()
             return
         self._rested = None
         self._mute += nbytes
@@ -225,9 +188,10 @@ class Line(asyncio.BufferedProtocol):
     def eof_received(self) -> None:
         """The end of a body without length, if it is said by who said the body: what ends otherwise was cut off."""
         self._tell_end()
-        if self._answer is not None and _lasts(self._answer) and _has_ended(self.transport):
+        answer = self._answer
+        if answer is not None and answer.status and lasts(answer.status, answer.headers) and _has_ended(self.transport):
             self._more = True
-            self._answer.end()
+            answer.end()
             self._finish()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -265,15 +229,12 @@ class Line(asyncio.BufferedProtocol):
             return
         if status not in _FINAL or parser.get_http_version() not in _VERSIONS:
             raise Unfit
-        if self._mute > _HEAD_LINE and any(len(name) + len(value) > _HEAD_LINE for name, value in fields):
+        if self._mute > LINE and any(len(name) + len(value) > LINE for name, value in fields):
             raise Unfit
-        names, values = zip(*fields) if fields else ((), ())  # noqa: B905 -- pairs
-        texts, where = _ROWS[names]
-        # Of all that this cuts off, only blanks and tabs get through the parser.
-        answer.headers = paired(texts, map(bytes.rstrip, values), "surrogateescape") if texts else ()
-        if where is not None:
-            self._heed(answer.headers, where)
-        answer.reason, answer.status = _REASONS[self._reason,], status
+        answer.headers, keep = read(fields)
+        if keep is not None:
+            self.keep = min(self._pool.keep, keep)
+        answer.reason, answer.status = REASONS[self._reason,], status
         if not answer.head.done():
             answer.head.set_result(None)
         if self._to_head:
@@ -297,12 +258,33 @@ class Line(asyncio.BufferedProtocol):
             answer.end()
             self._more = not self._parser.should_keep_alive()
 
-    def _heed(self, headers: Headers, where: Mapping[str, tuple[int, ...]]) -> None:
-        """A transfer coding besides chunked is hop-by-hop: it would be stripped, the coded bytes passed for plain."""
-        if any(headers[place][1].lower() != "chunked" for place in where.get("transfer-encoding", ())):
-            raise Unfit
-        if "keep-alive" in where:
-            self.keep = min(self._pool.keep, half(promised(value_of(headers, "Keep-Alive"))))
+    # How a message leaves
+
+    def _leave(self) -> None:
+        """At the end of the turn in which it was asked. What has come by now was said to somebody else."""
+        if self._message is None:
+            return
+        head, body = self._message
+        if self._closed or self.transport.is_closing() or not self.is_silent():
+            self._refuse_to_leave()
+            return
+        if len(body) <= _PIECE:
+            self.transport.write(head + body)
+        else:
+            self.transport.write(head)
+            self._unsent = memoryview(body)
+            self._pump()
+        if self._below.is_closing():  # after a reset the kernel refuses, and the transport closes at once
+            self._refuse_to_leave()
+        else:
+            self._message = None
+
+    def _refuse_to_leave(self) -> None:
+        self._tell_end()
+        if self._answer is None:
+            self.abort()
+        else:
+            self._break(_broken())
 
     # How an answer goes on and ends
 
@@ -359,17 +341,11 @@ class Line(asyncio.BufferedProtocol):
             self.end()
 
     def _break(self, fault: ProxyError) -> None:
-        answer = self._answer
+        """A message that has not left cannot have been acted on."""
+        answer, message = self._answer, self._message
         if answer is not None:
             self.abort()
-            answer.fail(fault)
-
-
-def _lasts(answer: Answer) -> bool:
-    """Has its head come, and does its body last until the connection closes?"""
-    if not answer.status or answer.status in _BODILESS:
-        return False
-    return not {"content-length", "transfer-encoding"}.intersection(PLACES[names_of(answer.headers)])
+            answer.fail(fault if message is None else _unsent())
 
 
 def _has_ended(transport: asyncio.Transport) -> bool:
@@ -383,3 +359,7 @@ def _has_ended(transport: asyncio.Transport) -> bool:
 
 def _broken() -> ProxyError:
     return ProxyError("upstream_protocol", "the provider's answer is missing, broken or cut off", sent="maybe")
+
+
+def _unsent() -> ProxyError:
+    return ProxyError("upstream_unreachable", "the connection to the provider had ended")

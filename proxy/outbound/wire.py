@@ -13,6 +13,7 @@ from proxy.outbound.line import READ, Line
 from proxy.outbound.message import written
 from proxy.outbound.transport import Patience
 from proxy.outbound.trust import Trust
+from proxy.outbox import Outbox
 
 
 class WireTransport:
@@ -35,6 +36,7 @@ class WireTransport:
     ) -> None:
         self._dial = Dial(tls or verified_tls(), road)
         self._buffer = memoryview(bytearray(READ))
+        self._outbox = Outbox()
         self._places = _Places(connections or 2**31)
         self._limits = {"keep": keep, "age": age, "most_idle": most_idle}
         self._origins: dict[str, _Origin] = {}
@@ -53,13 +55,13 @@ class WireTransport:
         line = origin.kept() or await self._opened(origin, patience.connect)
         attempt.sent = "maybe"
         answer = line.ask(head, request.body, patience)
-        if answer is None:
-            attempt.sent = "no"
-            raise ProxyError("upstream_unreachable", "the connection to the provider had ended")
         try:
             await answer.head
         except asyncio.CancelledError:
             line.abort()
+            raise
+        except ProxyError as fault:
+            attempt.sent = fault.sent
             raise
         return answer
 
@@ -70,7 +72,7 @@ class WireTransport:
         await asyncio.sleep(0)  # the loop ends the connections in its next turn
 
     def _origin(self, url: str) -> "_Origin":
-        made = self._origins[url] = _Origin(url, self._places, self._dial, **self._limits)
+        made = self._origins[url] = _Origin(url, self._outbox, self._places, self._dial, **self._limits)
         return made
 
     async def _place(self, seconds: float) -> None:
@@ -97,8 +99,11 @@ class WireTransport:
 class _Origin:
     """The connections to one scheme, host and port: the Pool of their lines."""
 
-    def __init__(self, url: str, places: "_Places", dial: Dial, *, keep: float, age: float, most_idle: float) -> None:
+    def __init__(
+        self, url: str, outbox: Outbox, places: "_Places", dial: Dial, *, keep: float, age: float, most_idle: float
+    ) -> None:
         self.url = url
+        self.outbox = outbox
         self.keep = keep
         self.lines: set[Line] = set()
         self.idle: list[Line] = []

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import select
 from functools import partial
 
 import pytest
@@ -49,8 +50,12 @@ async def trusts(sender, peer):
 
 def between_look_and_write(monkeypatch, opening, end):
     """`end()` in the moment after the last look that is taken at the socket of a kept connection."""
-    places = {"session": (pool_module, "is_silent", [None, end]), "wire": (Line, "wakes", [end])}
-    place, name, acts = places[opening.args[0]]
+    places = {"session": (pool_module, "is_silent", [None, end]), "wire": (Line, "is_silent", [end])}
+    behind(monkeypatch, *places[opening.args[0]])
+
+
+def behind(monkeypatch, place, name, acts):
+    """Each of `acts` after one more look of that name, until the kernel has heard of it."""
     look = getattr(place, name)
 
     def looked(of, *more):
@@ -112,6 +117,30 @@ async def test_an_end_between_the_last_look_and_the_write_is_told_as_it_is(openi
         assert peer.connections == 1
 
 
+@pytest.mark.parametrize("act", ["fin", "rst", "say"])
+async def test_what_comes_in_the_turn_of_asking_leaves_the_request_unsent(monkeypatch, wires, act):
+    """It is written at the end of that turn. Words that came before were meant for somebody else, and are no answer."""
+    with by_hand(wires.server) as peer:
+        async with opened("wire", tls=wires.client) as sender:
+            await warm(sender, peer)
+            behind(monkeypatch, Line, "wakes", [partial(peer.say, OWN) if act == "say" else getattr(peer, act)])
+            assert await refusal(sender, "POST", f"{peer.url}/") == ("upstream_unreachable", "no")
+        if act != "rst" and not wires.server:
+            assert peer.unread() == b""
+        assert peer.connections == 1
+
+
+async def test_what_is_closed_in_the_turn_of_asking_is_not_written():
+    with by_hand() as peer:
+        async with opened("wire") as sender:
+            await warm(sender, peer)
+            call = asyncio.create_task(refusal(sender, "POST", f"{peer.url}/"))
+            await asyncio.sleep(0)  # asked by now
+            await sender.transport.close()
+            assert await call == ("upstream_unreachable", "no")
+            assert peer.unread() == b""
+
+
 @pytest.mark.parametrize("end", ["fin", "rst"])
 async def test_an_end_that_the_loop_has_not_come_to_read_yet(opening, wires, end):
     """The first connection is found dead before a byte is written, the request goes over the second."""
@@ -159,21 +188,18 @@ async def test_a_fresh_connection_on_which_the_provider_speaks_first_is_not_writ
 async def test_what_lies_unread_on_a_fresh_connection_below_tls_does_not_end_it(monkeypatch, authority):
     """There it is session tickets, as a rule: a loop that has not come to read them yet has lost nothing."""
     opening, wires, look = partial(opened, "wire"), Encrypted(authority), Line.is_silent
+
+    def tickets(line):
+        monkeypatch.setattr(line, "_look", lambda _: [(0, select.POLLIN)])
+        return look(line)
+
     with by_hand(wires.server) as peer:
-
-        def come_before_the_look(line):
-            peer.say(OWN)
-            wait_until_it_is_here(line.transport.get_extra_info("socket").fileno())
-            return look(line)
-
-        async def accept(_fileno):
-            await accepted
-
-        at_once(monkeypatch, opening, accept)
-        monkeypatch.setattr(Line, "is_silent", come_before_the_look)
         async with opening(tls=wires.client) as sender:
-            accepted = asyncio.create_task(peer.accept())
-            assert await sender.fetch("POST", f"{peer.url}/") == (200, b"own")
+            monkeypatch.setattr(Line, "is_silent", tickets)
+            call = asyncio.create_task(sender.fetch("POST", f"{peer.url}/"))
+            await peer.accept()
+            await peer.answer(OWN)
+            assert await call == (200, b"own")
 
 
 async def used(sender, peer):
