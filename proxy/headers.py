@@ -6,7 +6,7 @@ then a look-alike would shadow what Paraf signs.
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import lru_cache, partial
 from operator import itemgetter
@@ -50,6 +50,9 @@ def fold(name: str) -> str:
 Rule = Literal["ends", "passes", "single", "digest", "coding"]
 """What becomes of a caller's header. `single`: it passes once; `digest`: while the body stays as it is."""
 Pick = Callable[[Headers], Headers]
+Keep = Callable[[Headers, bool], Headers]
+"""The caller's headers that go on; the flag: does the body change? Raises `bad_request` when one of `single` stands
+twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +66,6 @@ class Strip:
 
     owned: frozenset[str]
     single: Mapping[str, str]
-    _plain: Remembered[tuple[str, ...], Pick | None] = field(init=False, repr=False, compare=False)
-    """What is kept of a row of names, where that depends on nothing else."""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_plain", Remembered(self._pick))
 
     @classmethod
     def of(cls, *, owned: Iterable[str], single: Iterable[str]) -> "Strip":
@@ -75,38 +73,19 @@ class Strip:
         ours = frozenset(fold(name) for name in owned)
         return cls(ours, {fold(name): name.lower() for name in single if fold(name) not in ours})
 
-    def keep(self, headers: Headers, *, body_changes: bool) -> Headers:
-        """The caller's headers that go on. Raises `bad_request` when a header of `single` stands twice."""
-        names = names_of(headers)
-        if plain := self._plain[names]:
-            return plain(headers)
-        nominated = _nominated(headers, _connections(names)) - _NOT_NOMINATED
-        kept: list[tuple[str, str]] = []
-        seen: set[str] = set()
-        for row in headers:
-            name, value = row
-            rule = self._rule(name)
-            if rule == "ends" or fold(name) in nominated:
-                continue
-            if rule == "passes":
-                kept.append(row)
-            elif rule == "coding":
-                kept.append((name, _coding(value)))
-            elif rule == "digest":
-                kept += () if body_changes else (row,)
-            elif value.strip() and not (body_changes and fold(name) in _DIGESTS):
-                if name.lower() in seen:
-                    raise ProxyError("bad_request", "a header of which the provider wants one is sent twice")
-                seen.add(name.lower())
-                kept.append(row)
-        return tuple(kept)
-
-    def _pick(self, names: tuple[str, ...]) -> Pick | None:
-        """For rows of names about which nothing but the names must be known."""
+    def keeping(self, names: tuple[str, ...]) -> tuple[tuple[str, ...], Keep]:
+        """For rows of these names: those that go on unless a value or the body forbids it, and what keeps them."""
         rules = [self._rule(name) for name in names]
-        if {"ends", "passes"}.issuperset(rules) and not _connections(names):
-            return _rows([place for place, rule in enumerate(rules) if rule == "passes"])
-        return None
+        stays = [place for place, rule in enumerate(rules) if rule != "ends"]
+        pick, connections, rules = _rows(stays), _connections(names), [rules[place] for place in stays]
+        plain = {"passes"}.issuperset(rules)
+
+        def keep(headers: Headers, body_changes: bool) -> Headers:  # noqa: FBT001 -- asked for every request
+            kept = pick(headers)
+            nominated = _nominated(headers, connections) - _NOT_NOMINATED if connections else _NONE
+            return kept if plain and not nominated else _judged(kept, rules, nominated, body_changes)
+
+        return tuple([names[place] for place in stays]), keep
 
     def _rule(self, name: str) -> Rule:
         folded = fold(name)
@@ -117,6 +96,28 @@ class Strip:
         if folded in _DIGESTS:
             return "digest"
         return "coding" if folded == "accept-encoding" else "passes"
+
+
+def _judged(kept: Headers, rules: Sequence[Rule], nominated: frozenset[str], body_changes: bool) -> Headers:  # noqa: FBT001
+    """What goes on of headers that may, by their values."""
+    passed: list[tuple[str, str]] = []
+    seen: set[str] = set()
+    for row, rule in zip(kept, rules, strict=True):
+        name, value = row
+        if nominated and fold(name) in nominated:
+            continue
+        if rule == "passes":
+            passed.append(row)
+        elif rule == "coding":
+            passed.append((name, _CODINGS[value]))
+        elif rule == "digest":
+            passed += () if body_changes else (row,)
+        elif value.strip() and not (body_changes and fold(name) in _DIGESTS):
+            if name.lower() in seen:
+                raise ProxyError("bad_request", "a header of which the provider wants one is sent twice")
+            seen.add(name.lower())
+            passed.append(row)
+    return tuple(passed)
 
 
 def as_sent(headers: Headers) -> Headers:
@@ -208,9 +209,10 @@ def _going_back(names: tuple[str, ...]) -> tuple[Pick, Sequence[int], int | None
 
 def _rows(chosen: Sequence[int]) -> Pick:
     """What takes the rows at these places."""
-    if len(chosen) > 1:
-        return itemgetter(*chosen)
-    return lambda headers: tuple([headers[place] for place in chosen])
+    if len(chosen) == 1:
+        [only] = chosen
+        return lambda headers: (headers[only],)
+    return itemgetter(*chosen) if chosen else lambda _: ()
 
 
 def _nominated(headers: Headers, connections: Sequence[int]) -> frozenset[str]:
@@ -238,6 +240,9 @@ def _coding(value: str) -> str:
     offers = (offer.strip().partition(";") for offer in value.lower().split(","))
     wants = any(name.strip() in ("gzip", "x-gzip", "*") and not _is_zero(rest) for name, _, rest in offers)
     return "gzip" if wants else "identity"
+
+
+_CODINGS: Final = Remembered(_coding)
 
 
 def _is_zero(parameters: str) -> bool:

@@ -3,20 +3,19 @@
 from typing import Final
 
 from proxy.addresses import BaseUrl
-from proxy.headers import Strip, as_sent
+from proxy.headers import as_sent
 from proxy.model import Headers, SignedRequest, Token
 from proxy.remembered import Remembered
 from proxy.routes import below_base
 from proxy.signing.binding import Binding
-from proxy.signing.draft import Draft
+from proxy.signing.draft import Draft, making
 from proxy.signing.reading import Presented
-from proxy.signing.signer import BoundScheme, Call, Signer
+from proxy.signing.signer import Aim, BoundScheme, Call, Head, Signer
 
 _NOTHING: Final = BoundScheme(
     token=False,
     quick=None,  # its draft is what leaves
-    strip=Strip.of(owned=(), single=()),
-    lacking=Remembered(lambda _: ((), (), None)),
+    heads=Remembered(lambda names: Head(names, lambda headers, _: headers, (), making(()), None)),
     signatures=(),
     headers_due=(),
     header_names=(),
@@ -32,19 +31,23 @@ class Bystander(Signer):
         self._token_call = binding.profile.token.endpoint if binding.profile.token else None
 
     def admit(self, method: str, target: str, headers: Headers, body: bytes) -> Call:
-        return Call(method, target, as_sent(headers), body, body, body, _NOTHING, (), None)
+        return Call(self._aims[method, target], as_sent(headers), body, body, body, making(()), None)
 
     def draft(self, call: Call, token: Token | None, now_ms: int, external_id: str | None) -> Draft:
-        """The caller's own token call goes to the token base, which may be another host."""
         del token, now_ms, external_id
-        below = below_base(call.target, self._api)
+        return Draft(SignedRequest(call.method, call.aim.url, call.headers, call.body), (), ())
+
+    def _aim(self, place: tuple[str, str]) -> Aim:
+        """The caller's own token call goes to the token base, which may be another host."""
+        method, target = place
+        below = below_base(target, self._api)
         path = below.partition("?")[0]
-        fetches = self._token_call is not None and (call.method, path) == (
+        fetches = self._token_call is not None and (method, path) == (
             self._token_call.method,
             self._token_call.target.partition("?")[0],
         )
-        url = self._token_base.text + below if fetches else self._api.origin + call.target
-        return Draft(SignedRequest(call.method, url, call.headers, call.body), (), ())
+        url = self._token_base.text + below if fetches else self._api.origin + target
+        return Aim(method, target, url, _NOTHING, {})
 
     def presented(self, request: SignedRequest, sent_ms: int) -> Presented:
         """What was sent, as one who verifies it reads it: every target below the API's base."""

@@ -16,8 +16,11 @@ from proxy.signing.template import Fill, Template
 Asked = tuple[tuple[str, bytes | str, Fill | None, Fill], ...]
 """Of each signature the algorithm, its key or what makes it, and what makes the string-to-sign."""
 
-Quick = tuple[str, Callable[[Values], str]]
-"""The header of a signature, and what makes its value at once."""
+Make = Callable[[Values], Headers]
+"""What makes headers of the values of a request: put together at load."""
+
+Quick = Callable[[Values], tuple[str, str]]
+"""What makes the header of a signature at once."""
 
 
 class Demand(NamedTuple):
@@ -57,8 +60,8 @@ class Draft(NamedTuple):
         return SignedRequest(method, url, (*headers, *made), body)
 
 
-def rendered(headers: Rows, values: Values) -> Headers:
-    return tuple([same or (name, render(values).decode()) for name, render, same in headers])
+def making(rows: Rows) -> Make:
+    return lambda values: tuple([same or (name, render(values).decode()) for name, render, same in rows])
 
 
 def asked(signatures: Sequence[Signature]) -> Asked:
@@ -86,19 +89,20 @@ def at_once(signatures: Sequence[Signature]) -> tuple[Quick, ...] | None:
     """To be done at load; None if one of them needs a private key."""
     if any(isinstance(each.key, str) for each in signatures):
         return None
-    return tuple([(each.header, _quick(each, *asked([each]))) for each in signatures])
+    return tuple([_quick(each, *asked([each])) for each in signatures])
 
 
-def _quick(signature: Signature, demand: tuple[str, bytes | str, Fill | None, Fill]) -> Callable[[Values], str]:
+def _quick(signature: Signature, demand: tuple[str, bytes | str, Fill | None, Fill]) -> Quick:
     algorithm, key, made, string = demand
-    prefix, encode = signature.prefix, ENCODINGS[signature.encoding]
+    header, prefix, encode = signature.header, signature.prefix, ENCODINGS[signature.encoding]
     if isinstance(key, HmacKey):
         sign = key.sign
-        return lambda values: prefix + encode(sign(string(values))).decode()
-    return lambda values: prefix + encode(ALGORITHMS[algorithm](made(values) if made else key, string(values))).decode()
+        return lambda values: (header, prefix + encode(sign(string(values))).decode())
+    by = ALGORITHMS[algorithm]
+    return lambda values: (header, prefix + encode(by(made(values) if made else key, string(values))).decode())
 
 
-def headers_due(signatures: Sequence[Signature]) -> tuple[tuple[str, str, str], ...]:
+def dues(signatures: Sequence[Signature]) -> tuple[tuple[str, str, str], ...]:
     return tuple((signature.header, signature.prefix, signature.encoding) for signature in signatures)
 
 

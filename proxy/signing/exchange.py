@@ -11,7 +11,7 @@ from proxy.errors import TokenFault
 from proxy.headers import date_ms, value_of
 from proxy.model import Headers, Secret, SignedRequest, Token
 from proxy.signing.binding import Binding, Lazy, Values, timestamp
-from proxy.signing.draft import Draft, asked, demands, headers_due, json_body, rendered
+from proxy.signing.draft import Draft, asked, demands, dues, json_body, making
 from proxy.signing.profile import Glob, TokenAnswer, TokenCall
 from proxy.signing.refusal import digits, field_of, parsed, text_of
 
@@ -29,9 +29,9 @@ class Exchange:
     def __init__(self, binding: Binding, call: TokenCall, base: BaseUrl) -> None:
         self.url = base.text + call.endpoint.target
         self._call = call
-        self._headers = binding.headers(call.headers)
+        self._headers = making(binding.headers(call.headers))
         signatures = [binding.signature(each) for each in call.signatures]
-        self._signatures, self._headers_due = asked(signatures), headers_due(signatures)
+        self._signatures, self._headers_due = asked(signatures), dues(signatures)
         time = timestamp(call.timestamp or binding.switches["timestamp"], binding.profile.zone)
         self._lazy: dict[str, Lazy] = {"timestamp": time, **binding.lazy}
         self._known = binding.known
@@ -39,8 +39,7 @@ class Exchange:
 
     def draft(self, now_ms: int) -> Draft:
         values = Values({**self._known, "now": b"%d" % now_ms}, self._lazy)
-        headers = rendered(self._headers, values)
-        request = SignedRequest(self._call.endpoint.method, self.url, headers, self._body(values))
+        request = SignedRequest(self._call.endpoint.method, self.url, self._headers(values), self._body(values))
         return Draft(request, demands(self._signatures, values), self._headers_due)
 
     def _body(self, values: Values) -> bytes:

@@ -11,13 +11,13 @@ from typing import Any, Final, NamedTuple
 
 from proxy.addresses import BaseUrl
 from proxy.errors import ProxyError
-from proxy.headers import PLACES, Strip, names_of, value_of
+from proxy.headers import PLACES, Keep, Strip, names_of, value_of
 from proxy.model import Headers, SignedRequest, Token
 from proxy.remembered import Remembered
 from proxy.routes import below_base, rule_matches
 from proxy.signing.binding import Binding, ExternalId, Lazy, Rows, Values, schemes_of, timestamp
 from proxy.signing.canonical import NotJson, minify, sort_keys
-from proxy.signing.draft import Asked, Demand, Draft, Quick, asked, at_once, demands, headers_due, json_body, rendered
+from proxy.signing.draft import Asked, Demand, Draft, Make, Quick, asked, at_once, demands, dues, json_body, making
 from proxy.signing.profile import Profile, Scheme, Signature
 from proxy.signing.template import Template
 from proxy.signing.timestamps import time_formatter
@@ -29,38 +29,68 @@ CANONICAL: Final[dict[str, Callable[[bytes], bytes]]] = {
 }
 
 
-class Call(NamedTuple):
-    """A caller's request, stripped and with its canonical body: the same for every attempt."""
+class Aim(NamedTuple):
+    """Where a call goes: all that its method and target decide."""
 
     method: str
     target: str
+    url: str
+    scheme: "BoundScheme"
+    given: Mapping[str, bytes]
+    """What templates read of it."""
+
+
+class Call(NamedTuple):
+    """A caller's request, stripped and with its canonical body: the same for every attempt."""
+
+    aim: Aim
     headers: Headers
     raw_body: bytes
     canonical_body: bytes
     body: bytes
     """What is sent: the canonical body or the caller's."""
-    scheme: "BoundScheme"
-    made: Rows
+    make: Make
     """Headers to be made for each attempt: of those that the scheme sets, or that the caller may send, and did not."""
     external_id: str | None
     """The caller's own, if it sent one."""
+
+    @property
+    def method(self) -> str:
+        return self.aim.method
+
+    @property
+    def target(self) -> str:
+        return self.aim.target
+
+    @property
+    def scheme(self) -> "BoundScheme":
+        return self.aim.scheme
 
     def __repr__(self) -> str:
         return f"Call({self.method}, {self.target!r})"
 
 
-Lacking = tuple[Headers, Rows, int | None]
-"""What is added to a row of the caller's headers: the same for every request, and to be made for each; and where the
-external id stands in it."""
+class Head(NamedTuple):
+    """What becomes of a row of the caller's headers, and what it lacks, as far as their names tell."""
+
+    names: tuple[str, ...]
+    """Of those that go on, unless a value or the body forbids it."""
+    keep: Keep
+    fixed: Headers
+    """To be added, the same for every request."""
+    make: Make
+    """To be added, made for each attempt."""
+    external_id: int | None
+    """Where it stands among what goes on."""
 
 
 @dataclass(frozen=True, slots=True)
 class BoundScheme:
     token: bool
     quick: tuple[Quick, ...] | None = field(repr=False)
-    """Its signatures, if no private key is needed."""
-    strip: Strip
-    lacking: Remembered[tuple[str, ...], Lacking] = field(repr=False)
+    """Make its signatures, if no private key is needed."""
+    heads: Remembered[tuple[str, ...], Head] = field(repr=False)
+    """By the names of a row."""
     signatures: Asked = field(repr=False)
     headers_due: tuple[tuple[str, str, str], ...]
     header_names: tuple[str, ...]
@@ -75,7 +105,6 @@ class Signer:
         self.external_id: ExternalId | None = switches["external_id"]
         self._binding = binding
         self._base = base
-        self._origin = base.origin
         self._id_header = self.external_id.header.lower() if self.external_id else ""
         self._canonical = CANONICAL[switches["canonical"]]
         self._reject = switches["invalid_json"] == "reject"
@@ -86,6 +115,7 @@ class Signer:
         schemes = {name: self._bound(scheme) for name, scheme in schemes_of(profile, switches).items()}
         self._default = schemes[switches["signature"]]
         self._rules = tuple((rule.call, schemes[rule.scheme]) for rule in profile.rules)
+        self._aims = Remembered(self._aim)
 
     @property
     def base_path(self) -> str:
@@ -93,40 +123,53 @@ class Signer:
 
     def admit(self, method: str, target: str, headers: Headers, body: bytes) -> Call:
         """Strip and canonicalise. `target`: the provider's, base path and all. Raises `bad_request`."""
-        scheme = self._scheme(method, target) if self._rules else self._default
+        aim = self._aims[method, target]
         canonical = self._canonical_body(body)
         sent = canonical if self._send_canonical else body
-        kept = scheme.strip.keep(headers, body_changes=sent != body)
-        fixed, made, place = scheme.lacking[names_of(kept)]
-        external_id = None if place is None else kept[place][1]
-        return Call(method, target, kept + fixed, body, canonical, sent, scheme, made, external_id)
+        names, keep, fixed, make, place = aim.scheme.heads[names_of(headers)]
+        kept = keep(headers, sent != body)
+        if len(kept) != len(names):
+            _, _, fixed, make, place = aim.scheme.heads[names_of(kept)]
+        return Call(aim, kept + fixed, body, canonical, sent, make, None if place is None else kept[place][1])
 
-    def _scheme(self, method: str, target: str) -> BoundScheme:
+    def _aim(self, place: tuple[str, str]) -> Aim:
+        method, target = place
         below = below_base(target, self._base)
-        return next((bound for rule, bound in self._rules if rule_matches(rule, method, below)), self._default)
+        scheme = next((bound for rule, bound in self._rules if rule_matches(rule, method, below)), self._default)
+        return Aim(method, target, self._base.origin + target, scheme, self._given(method, target))
+
+    def _given(self, method: str, target: str) -> Mapping[str, bytes]:
+        values = Values({"method": self._method(method).encode(), "target": target.encode()}, self._lazy)
+        return {name: values[name] for name in ("method", "target", "path", "query", "endpoint", "url")}
 
     def draft(self, call: Call, token: Token | None, now_ms: int, external_id: str | None) -> Draft:
         """One clock reading for header and string. `external_id`: the call's own, or one made by Paraf."""
         headers, values = self._open(call, token, now_ms, external_id)
-        request = SignedRequest(call.method, self._origin + call.target, headers, call.body)
-        return Draft(request, demands(call.scheme.signatures, values), call.scheme.headers_due)
+        aim = call.aim
+        request = SignedRequest(aim.method, aim.url, headers, call.body)
+        return Draft(request, demands(aim.scheme.signatures, values), aim.scheme.headers_due)
 
     def signed(self, call: Call, token: Token | None, now_ms: int, external_id: str | None) -> SignedRequest:
-        """A draft and its seal in one, for a scheme that `is_quick`."""
+        """A draft and its seal in one, for a scheme that is `quick`."""
         headers, values = self._open(call, token, now_ms, external_id)
-        made = tuple([(name, sign(values)) for name, sign in call.scheme.quick or ()])
-        return SignedRequest(call.method, self._origin + call.target, headers + made, call.body)
+        aim = call.aim
+        for sign in aim.scheme.quick or ():
+            headers += (sign(values),)
+        return SignedRequest(aim.method, aim.url, headers, call.body)
 
     def _open(self, call: Call, token: Token | None, now_ms: int, external_id: str | None) -> tuple[Headers, Values]:
-        values = self._values(call.method, call.target, call.raw_body, call.canonical_body, token)
+        aim, headers, raw_body, canonical_body, _, make, sent_id = call
+        values = Values(aim.given, self._lazy)
+        values["body"], values["raw_body"] = canonical_body, raw_body
+        values["token"] = token.value.reveal().encode() if token else b""
         values["now"] = b"%d" % now_ms
         values["timestamp"] = self._time(now_ms)
         values["external_id"] = external_id.encode() if external_id else b""
-        headers = call.headers + rendered(call.made, values)
-        if external_id is not None and call.external_id is None and self.external_id:
+        headers += make(values)
+        if external_id is not None and sent_id is None and self.external_id:
             headers += ((self.external_id.header, external_id),)
-        if call.scheme.header_names:
-            values.update(_header_values(call.scheme.header_names, headers))
+        if aim.scheme.header_names:
+            values.update(_header_values(aim.scheme.header_names, headers))
         return headers, values
 
     def comparison(self, call: Call, token: Token, now_ms: int) -> SignedRequest:
@@ -134,9 +177,9 @@ class Signer:
         compare = self._binding.profile.compare
         if compare is None:
             raise ProxyError("not_allowed", "this provider has no signer to compare with")
-        values = self._values(call.method, call.target, b"", b"", token)
-        values = Values({**self._binding.known, **values, "now": b"%d" % now_ms}, self._lazy)
-        headers = rendered(self._binding.headers(compare.headers), values)
+        _, values = self._open(call._replace(raw_body=b"", canonical_body=b""), token, now_ms, None)
+        values = Values({**self._binding.known, **values}, self._lazy)
+        headers = making(self._binding.headers(compare.headers))(values)
         url = self._base.text + compare.endpoint.target
         return SignedRequest(compare.endpoint.method, url, headers, json_body(compare.json, values))
 
@@ -145,19 +188,11 @@ class Signer:
     ) -> Demand:
         """The signature of what the provider sends: `target` is the path of the merchant's URL, the base its origin."""
         signature = self._binding.signature(self._binding.profile.callbacks[name])
-        values = self._values(method, target, body, self._canonical_body(body), token)
-        values.update(_header_values(_read_headers((signature,)), headers))
+        values = Values(self._given(method, target), self._lazy)
+        values |= {"body": self._canonical_body(body), "raw_body": body}
+        values |= {"token": token.value.reveal().encode() if token else b""}
+        values |= _header_values(_read_headers((signature,)), headers)
         return demands(asked((signature,)), values)[0]
-
-    def _values(self, method: str, target: str, raw_body: bytes, canonical_body: bytes, token: Token | None) -> Values:
-        given = {
-            "method": self._method(method).encode(),
-            "target": target.encode(),
-            "body": canonical_body,
-            "raw_body": raw_body,
-            "token": token.value.reveal().encode() if token else b"",
-        }
-        return Values(given, self._lazy)
 
     def _canonical_body(self, body: bytes) -> bytes:
         if not body:
@@ -175,10 +210,10 @@ class Signer:
         binding = self._binding
         signatures = tuple(binding.signature(signature) for signature in scheme.signatures)
         read = _read_headers(signatures)
-        lacking = _lacking(binding.headers(scheme.set), binding.headers(scheme.default), self._id_header)
-        quick = at_once(signatures)
-        strip, due = self._strip(scheme, read), headers_due(signatures)
-        return BoundScheme(scheme.token, quick, strip, Remembered(lacking), asked(signatures), due, read)
+        always, default = binding.headers(scheme.set), binding.headers(scheme.default)
+        heads = Remembered(_heads(self._strip(scheme, read), always, default, self._id_header))
+        quick, due = at_once(signatures), dues(signatures)
+        return BoundScheme(scheme.token, quick, heads, asked(signatures), due, read)
 
     def _strip(self, scheme: Scheme, read: Sequence[str]) -> Strip:
         """What any scheme of the profile sets is owned in every one: a rule cannot open a gap. What is `read` into a
@@ -205,15 +240,16 @@ def request_values(binding: Binding, base: BaseUrl) -> dict[str, Lazy]:
     return lazy | dict(binding.lazy)
 
 
-def _lacking(always: Rows, default: Rows, id_header: str) -> Callable[[tuple[str, ...]], Lacking]:
-    def lacking(names: tuple[str, ...]) -> Lacking:
-        there = PLACES[names]
-        missing = tuple([row for row in default if row[0].lower() not in there])
-        fixed = tuple([same for _, _, same in always + missing if same])
-        made = tuple([row for row in always + missing if not row[2]])
-        return fixed, made, there[id_header][0] if id_header in there else None
+def _heads(strip: Strip, always: Rows, default: Rows, id_header: str) -> Callable[[tuple[str, ...]], Head]:
+    def head(names: tuple[str, ...]) -> Head:
+        stay, keep = strip.keeping(names)
+        there = PLACES[stay]
+        rows = always + tuple([row for row in default if row[0].lower() not in there])
+        fixed = tuple([same for _, _, same in rows if same])
+        make = making(tuple([row for row in rows if not row[2]]))
+        return Head(stay, keep, fixed, make, there[id_header][0] if id_header in there else None)
 
-    return lacking
+    return head
 
 
 def _header_values(names: Sequence[str], headers: Headers) -> dict[str, bytes]:

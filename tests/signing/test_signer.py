@@ -453,6 +453,7 @@ def test_rules_choose_a_scheme(tmp_path, base):
     assert other.one("X-OTHER-SIG") == hmac.digest(b"client", other.message.encode(), "sha512").hex().upper()
     for method, target in (("POST", "/free/x"), ("GET", "/freedom"), ("PUT", "/token/7/8"), ("PUT", "/token%2F7")):
         assert send(by, method, path + target).message == f"mine {path}{target}"
+    assert send(by, "GET", f"{path}/free/x").draft.demands == ()  # what was found for POST is not for GET
 
 
 def test_a_rule_opens_no_gap(tmp_path):
