@@ -39,27 +39,21 @@ class NotJson(ValueError):
 
 
 def minify(body: bytes) -> bytes:
-    """The body without blanks outside strings. Raises NotJson."""
-    return _written_again(body) or _minified(body)
+    """The body without blanks outside strings. Raises NotJson.
 
-
-def _minified(body: bytes) -> bytes:
-    _require_json(body)
-    return _without_blanks(body)
-
-
-def _written_again(body: bytes) -> bytes | None:
-    """What orjson makes of the body, if it changed nothing but blanks: a third of the time.
-
-    Its own number text, escapes and names would show as a difference; what it cannot read is not its to judge.
+    What orjson writes again is that in a third of the time, if nothing but blanks was changed: its own number text,
+    escapes and names would show as a difference. What it cannot read is not its to judge.
     """
-    if _orjson is None:
-        return None
+    written: bytes | None
     try:
-        written = bytes(_orjson.dumps(_orjson.loads(body)))
-    except (ValueError, TypeError):  # the latter of deep nesting
-        return None
-    return written if written.translate(None, _BLANKS) == body.translate(None, _BLANKS) else None
+        written = _orjson and _orjson.dumps(_orjson.loads(body))
+    except (ValueError, TypeError):  # the latter of nesting deeper than 254, half of MAX_DEPTH
+        written = None
+    if written is None:
+        _require_json(body)
+    elif written == body or written.translate(None, _BLANKS) == body.translate(None, _BLANKS):
+        return written
+    return _without_blanks(body)
 
 
 def sort_keys(body: bytes) -> bytes:

@@ -125,6 +125,15 @@ def test_both_forms_agree_with_strict_json_on_what_is_json(body):
         assert read(sort_keys(body)) == ordered(read(body))
 
 
+@settings(max_examples=300)
+@given(TEXT | nearly_json())
+def test_orjson_makes_it_quicker_and_nothing_else(body):
+    with_it = canonical(minify, body)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("proxy.signing.canonical._orjson", None)
+        assert canonical(minify, body) == with_it
+
+
 @pytest.mark.parametrize(
     "body",
     [
