@@ -82,10 +82,12 @@ class Account:
     patience: float = 10.0
     """`timeouts.token`: the longest that a token call takes, and that a request waits for one."""
 
-    @property
-    def identity(self) -> tuple[str, str, str, str]:
-        """What makes it the same account, whatever it is called and however patient it is."""
-        return self.provider, self.environment, self.token_url, self.client_id
+    identity: tuple[str, str, str, str] = field(init=False, repr=False, compare=False)
+    """What makes it the same account, whatever it is called and however patient it is."""
+
+    def __post_init__(self) -> None:
+        identity = self.provider, self.environment, self.token_url, self.client_id
+        object.__setattr__(self, "identity", identity)
 
 
 @dataclass(frozen=True, slots=True)

@@ -170,7 +170,7 @@ class Pipeline:
         story, account, began = passage.story, passage.lane.account, self.clock.monotonic()
         story.stage = "token"
         try:
-            return self.tokens.at_hand(account) or await self.tokens.get(account)
+            return self.tokens.at_hand(account, began) or await self.tokens.get(account)
         finally:
             story.token += self.clock.monotonic() - began
 

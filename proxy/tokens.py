@@ -8,7 +8,7 @@ leaves takes nothing from the others. Life is counted on the monotonic clock alo
 import asyncio
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from proxy.errand import Errand, Fetch, Jitter, Means, TokenWatch, Unsaved
 from proxy.errors import ProxyError, StoreFault
@@ -34,10 +34,11 @@ class Tokens:
         """
         return await self._keeper(account).get()
 
-    def at_hand(self, account: Account) -> Token | None:
-        """As `get`, if there is nothing to be done for it."""
+    def at_hand(self, account: Account, now: float) -> Token | None:
+        """As `get` would give it `now`, on the monotonic clock, if there is nothing to be done for it."""
         keeper = self._keepers.get(account.identity)
-        return keeper.at_hand() if keeper else None
+        life = keeper.life if keeper else None
+        return life.token if life and now < life.carefree_until else None
 
     async def replace(self, account: Account, refused: Token) -> Token | None:
         """Another token than the one the provider refused, or None when no other can be had."""
@@ -94,6 +95,12 @@ class _Life:
     usable_until: float
     refresh_from: float
     refused: bool = False
+    carefree_until: float = field(init=False)
+    """Until then there is nothing to be done about it."""
+
+    def __post_init__(self) -> None:
+        until = -math.inf if self.refused else min(self.usable_until, self.refresh_from)
+        object.__setattr__(self, "carefree_until", until)
 
 
 def _life(account: Account, token: Token, now: float, jitter: float) -> _Life:
@@ -116,7 +123,7 @@ class _Keeper:
         self.account = account
         self._means = means
         self._now = means.now
-        self._life: _Life | None = None
+        self.life: _Life | None = None
         self._failure: Failure | None = None
         self._errand: asyncio.Task[Token | Failure] | None = None
         self._saving: asyncio.Task[None] | None = None
@@ -129,16 +136,10 @@ class _Keeper:
             self._under_way()
         return life.token
 
-    def at_hand(self) -> Token | None:
-        life, now = self._life, self._now()
-        if life is None or life.refused or now >= life.usable_until or now >= life.refresh_from:
-            return None
-        return life.token
-
     async def replace(self, refused: Token) -> Token | None:
-        life = self._life or _life(self.account, refused, self._now(), 0.0)
+        life = self.life or _life(self.account, refused, self._now(), 0.0)
         if life.token.value == refused.value:
-            self._life = replace(life, refused=True)
+            self.life = replace(life, refused=True)
         elif usable := self._usable():
             return usable.token
         try:
@@ -148,13 +149,13 @@ class _Keeper:
         return brought if brought.value != refused.value else None
 
     async def refresh(self, kept: Token | None) -> Token:
-        if kept is not None and (self._life is None or self._life.token.value != kept.value):
+        if kept is not None and (self.life is None or self.life.token.value != kept.value):
             self._adopted(kept)
         return await self._obtain()
 
     def look_again(self, known: str | None) -> None:
-        if self._life and fingerprint(self._life.token) != known:
-            self._life = None
+        if self.life and fingerprint(self.life.token) != known:
+            self.life = None
 
     async def close(self) -> None:
         tasks = {task for task in (self._errand, self._saving) if task}
@@ -164,7 +165,7 @@ class _Keeper:
             await asyncio.wait(tasks)
 
     def _usable(self) -> _Life | None:
-        life = self._life
+        life = self.life
         return life if life and not life.refused and self._now() < life.usable_until else None
 
     def _standing_failure(self) -> Failure | None:
@@ -191,7 +192,7 @@ class _Keeper:
         return self._errand
 
     async def _run(self) -> Token | Failure:
-        life = self._life
+        life = self.life
         worn, refused = (life.token, life.refused) if life else (None, False)
         brought = await Errand(self.account, self._means, worn, refused, self._failure).run()
         match brought:
@@ -206,7 +207,7 @@ class _Keeper:
                 return self._adopted(brought)
 
     def _adopted(self, token: Token) -> Token:
-        self._life = _life(self.account, token, self._now(), self._means.jitter())
+        self.life = _life(self.account, token, self._now(), self._means.jitter())
         self._failure = None
         self._means.watch.kept(self.account, token)
         return token

@@ -61,10 +61,10 @@ async def test_the_call_goes_on_when_everybody_left() -> None:
 @in_virtual_time
 async def test_a_token_is_given_until_shortly_before_its_end(account: Account, life: float, margin: float) -> None:
     bench = Bench(life=life)
-    first = await bench.tokens.get(account)
+    first = await bench.taken(account)
     bench.provider.down = TokenFault("upstream")
     await asyncio.sleep(first.deadline - margin - 0.01 - bench.clock.monotonic())
-    assert await bench.tokens.get(account) == first
+    assert await bench.taken(account) == first
     await asyncio.sleep(0.02)
     assert (await bench.error(account)).code == "token_unavailable"
 
@@ -73,7 +73,7 @@ async def test_a_token_is_given_until_shortly_before_its_end(account: Account, l
 async def test_what_is_given_always_has_life_left() -> None:
     bench = Bench(life=7.0, takes=0.3)
     for _ in range(400):
-        token = await bench.tokens.get(DOKU)
+        token = await bench.taken(DOKU)
         assert token.deadline > bench.clock.monotonic()
         await asyncio.sleep(0.173)
 
@@ -91,9 +91,22 @@ async def test_jumps_of_the_wall_clock_change_nothing() -> None:
     bench = Bench(life=900)
     for step in range(600):
         bench.clock.wall_offset_ms += 3_600_000 * (-1) ** step * (1 + step % 3)
-        assert (await bench.tokens.get(DOKU)).deadline > bench.clock.monotonic()
+        assert (await bench.taken(DOKU)).deadline > bench.clock.monotonic()
         await asyncio.sleep(1)
     assert bench.calls == 1
+
+
+@in_virtual_time
+async def test_at_hand_is_what_needs_nothing_done() -> None:
+    bench = Bench()
+    assert bench.tokens.at_hand(DOKU, bench.clock.monotonic()) is None
+    token = await bench.tokens.get(DOKU)
+    assert bench.tokens.at_hand(DOKU, bench.clock.monotonic()) == token
+    assert bench.tokens.at_hand(DOKU, token.deadline - 60.1) == token
+    assert bench.tokens.at_hand(DOKU, token.deadline - 60) is None  # it is time for the next one
+    bench.provider.down = TokenFault("upstream")
+    assert await bench.tokens.replace(DOKU, token) is None
+    assert bench.tokens.at_hand(DOKU, bench.clock.monotonic()) is None  # refused
 
 
 # Ahead of its end.
@@ -103,7 +116,7 @@ async def test_jumps_of_the_wall_clock_change_nothing() -> None:
 @in_virtual_time
 async def test_refreshed_ahead_while_the_old_token_serves(jitter: float, ahead: float) -> None:
     bench = Bench(jitter=jitter)
-    first = await bench.tokens.get(DOKU)
+    first = await bench.taken(DOKU)
     await asyncio.sleep(first.deadline - ahead - 0.5 - bench.clock.monotonic())
     assert await bench.get() == "token-1"
     await asyncio.sleep(0.1)
@@ -201,9 +214,9 @@ async def test_a_newer_token_than_the_refused_one_needs_no_call() -> None:
 @in_virtual_time
 async def test_a_refusal_waits_for_the_call_under_way() -> None:
     bench = Bench()
-    refused = await bench.tokens.get(DOKU)
+    refused = await bench.taken(DOKU)
     await asyncio.sleep(850)
-    assert await bench.tokens.get(DOKU) == refused
+    assert await bench.taken(DOKU) == refused
     await asyncio.sleep(0.1)
     other = await bench.tokens.replace(DOKU, refused)
     assert other
@@ -214,7 +227,7 @@ async def test_a_refusal_waits_for_the_call_under_way() -> None:
 @in_virtual_time
 async def test_no_other_token_to_be_had_is_no_error() -> None:
     bench = Bench()
-    refused = await bench.tokens.get(DOKU)
+    refused = await bench.taken(DOKU)
     await asyncio.sleep(10)
     bench.provider.down = TokenFault("rejected", provider_status=401)
     assert await bench.tokens.replace(DOKU, refused) is None
@@ -250,7 +263,7 @@ async def test_inside_the_gap_after_a_success_requests_wait_for_its_end() -> Non
 async def test_the_wait_in_a_gap_is_no_longer_than_patience() -> None:
     bench = Bench()
     account = replace(NETZME, min_gap=60.0, patience=4.0)
-    refused = await bench.tokens.get(account)
+    refused = await bench.taken(account)
     before = bench.clock.monotonic()
     assert await bench.tokens.replace(account, refused) is None
     assert bench.clock.monotonic() - before == pytest.approx(4.0)

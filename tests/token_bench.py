@@ -105,7 +105,12 @@ class Bench:
         return len(self.provider.calls)
 
     async def get(self, account: Account = DOKU, process: int = 0) -> str:
-        return (await self.processes[process].get(account)).value.reveal()
+        return (await self.taken(account, process)).value.reveal()
+
+    async def taken(self, account: Account, process: int = 0) -> Token:
+        """As the pipeline does it. At hand is never what would not be given."""
+        tokens = self.processes[process]
+        return tokens.at_hand(account, self.clock.monotonic()) or await tokens.get(account)
 
     async def error(self, account: Account = DOKU, process: int = 0) -> ProxyError:
         with pytest.raises(ProxyError) as caught:
@@ -114,7 +119,7 @@ class Bench:
 
     async def request(self, account: Account, process: int = 0) -> list[str]:
         """As the pipeline does it: the tokens sent, of which only the last one can have been accepted."""
-        token = await self.processes[process].get(account)
+        token = await self.taken(account, process)
         sent = [token.value.reveal()]
         if not self.provider.accepts(token) and (fresh := await self.processes[process].replace(account, token)):
             sent.append(fresh.value.reveal())
