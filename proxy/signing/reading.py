@@ -155,7 +155,7 @@ def _stated(scheme: Scheme, headers: Headers) -> Iterator[tuple[str, bytes]]:
 def only_hole(template: Template) -> Hole | Moment | None:
     """The one hole of a template from which its value can be read back."""
     holes = [part for part in template.parts if not isinstance(part, bytes)]
-    plain = len(holes) == 1 and (isinstance(holes[0], Moment) or holes[0].apply is bytes)
+    plain = len(holes) == 1 and (isinstance(holes[0], Moment) or not holes[0].pipes)
     return holes[0] if plain else None
 
 

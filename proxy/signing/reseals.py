@@ -114,9 +114,9 @@ def _misread(secret: bytes) -> Iterator[tuple[str, bytes]]:
 
 def _key_forms(key: Template, secrets: Sequence[str]) -> Iterator[tuple[str, str, Template]]:
     for name in secrets:
-        yield "bare", f"the key is {name} alone", Template((Hole(name, bytes),))
+        yield "bare", f"the key is {name} alone", Template((Hole(name),))
     for name in ("client_id", "token"):
-        yield name, f"the key is the {name.replace('_', ' ')}", Template((Hole(name, bytes),))
+        yield name, f"the key is the {name.replace('_', ' ')}", Template((Hole(name),))
     yield "empty", "the key is empty", Template((b"",))
     holes = [i for i, part in enumerate(key.parts) if not isinstance(part, bytes)]
     for i in holes if len(holes) > 1 else ():

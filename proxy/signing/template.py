@@ -7,6 +7,7 @@ Compiled once at load; a name or filter that does not exist is a finding then, n
 import base64
 import hashlib
 import re
+from binascii import hexlify
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
@@ -41,7 +42,7 @@ FILTERS: Final[dict[str, Filter]] = {
     "strip_blanks": strip_blanks,
     "sha256": lambda value: hashlib.sha256(value).digest(),
     "sha512": lambda value: hashlib.sha512(value).digest(),
-    "hex": lambda value: value.hex().encode(),
+    "hex": hexlify,
     "b64": base64.b64encode,
     "lower": bytes.lower,
     "upper": bytes.upper,
@@ -57,15 +58,23 @@ class Hole:
     """`binary`: does it give bytes that are no text? None: as the value is that fills it."""
 
     name: str
-    apply: Filter
+    pipes: tuple[Filter, ...] = ()
     binary: bool | None = None
 
     def fill(self, values: Mapping[str, bytes]) -> bytes:
-        return self.apply(values[self.name])
+        return _piped(self.pipes, values[self.name])
 
     def filling(self) -> Fill:
         """As `fill`, with the least to do for each request."""
-        return itemgetter(self.name) if self.apply is bytes else self.fill
+        name = self.name
+        match self.pipes:
+            case ():
+                return itemgetter(name)
+            case (only,):
+                return lambda values: only(values[name])
+            case (first, then):
+                return lambda values: then(first(values[name]))
+        return self.fill
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +82,12 @@ class Moment:
     """`{now|FORMAT}`: the clock reading; local times are those of the value `zone`, an offset."""
 
     form: str
-    apply: Filter
+    pipes: tuple[Filter, ...] = ()
     binary: bool | None = None
     name: ClassVar[str] = "now"
 
     def fill(self, values: Mapping[str, bytes]) -> bytes:
-        return self.apply(time_formatter(self.form, values["zone"].decode())(int(values["now"])))
+        return _piped(self.pipes, time_formatter(self.form, values["zone"].decode())(int(values["now"])))
 
     def filling(self) -> Fill:
         return self.fill
@@ -120,7 +129,7 @@ def _rendering(parts: tuple[Part, ...]) -> Fill:
     fills: list[Fill] = [_always(part) if isinstance(part, bytes) else part.filling() for part in parts]
     if len(fills) == 1:
         return fills[0]
-    plain = [part.name for part in parts if isinstance(part, Hole) and part.apply is bytes]
+    plain = [part.name for part in parts if isinstance(part, Hole) and not part.pipes]
     if len(plain) > 1 and len(plain) == sum(not isinstance(part, bytes) for part in parts):
         form = b"".join([part.replace(b"%", b"%%") if isinstance(part, bytes) else b"%b" for part in parts])
         named = itemgetter(*plain)
@@ -167,10 +176,10 @@ def _hole(text: str) -> Hole | Moment:
     if not re.fullmatch(r"[a-z][a-z0-9_]*|header\.[A-Za-z0-9_-]+", name):
         raise ValueError("a hole is written {name} or {name|filter}")
     if name != "now":
-        return Hole(name.lower(), _chain(pipes), _binary(pipes))
+        return Hole(name.lower(), tuple(map(_filter, pipes)), _binary(pipes))
     if not pipes:
         raise ValueError("{now} needs a time format: {now|iso_offset_s}")
-    return Moment(time_format(pipes[0]), _chain(pipes[1:]), _binary(pipes[1:]))
+    return Moment(time_format(pipes[0]), tuple(map(_filter, pipes[1:])), _binary(pipes[1:]))
 
 
 def _binary(pipes: list[str]) -> bool | None:
@@ -183,10 +192,5 @@ def _filter(name: str) -> Filter:
     raise ValueError(f"unknown filter{did_you_mean(name, FILTERS)}")
 
 
-def _chain(pipes: list[str]) -> Filter:
-    """One function of all, put together at load. Without any it is `bytes`, which gives a value back as it is."""
-    return reduce(_then, map(_filter, pipes)) if pipes else bytes
-
-
-def _then(first: Filter, second: Filter) -> Filter:
-    return lambda value: second(first(value))
+def _piped(pipes: tuple[Filter, ...], value: bytes) -> bytes:
+    return reduce(lambda made, pipe: pipe(made), pipes, value)
