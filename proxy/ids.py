@@ -54,14 +54,10 @@ def external_ids(
     length = min(length, MOST_CHARACTERS - len(prefix))
     if length <= 8:
         return lambda now_ms: prefix + f"{now_ms % _DAY_MS:08}"[-length:]
+    clock, rest = ("%08d", length - 8) if length < 16 else ("%d", length - 13)
+    text = f"{prefix.replace('%', '%%')}{clock}%0{rest}d"
+    # 32 bits of chance too many are asked for, so that no digits are favoured.
+    bits, most, draw = 4 * rest + 32, 10**rest, randomness.getrandbits
     if length < 16:
-        chance = _chance(length - 8, randomness)
-        return lambda now_ms: f"{prefix}{now_ms % _DAY_MS:08}{chance()}"
-    chance = _chance(length - 13, randomness)
-    return lambda now_ms: f"{prefix}{now_ms}{chance()}"
-
-
-def _chance(length: int, randomness: random.Random) -> Callable[[], str]:
-    """Random digits; 32 bits too many are asked for, so that none is favoured."""
-    bits, most, form, draw = 4 * length + 32, 10**length, f"0{length}", randomness.getrandbits
-    return lambda: format(draw(bits) % most, form)
+        return lambda now_ms: text % (now_ms % _DAY_MS, draw(bits) % most)
+    return lambda now_ms: text % (now_ms, draw(bits) % most)

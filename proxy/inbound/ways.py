@@ -13,6 +13,7 @@ from proxy.addresses import is_loopback
 from proxy.errors import ProxyError
 from proxy.headers import PLACES, names_of, value_of
 from proxy.model import Headers, InboundRequest, Tunnel
+from proxy.remembered import Remembered
 from proxy.routes import Match, Route, RouteTable, under_base
 
 _AUTHORITY: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?")
@@ -25,14 +26,23 @@ _OWN_PAGES: Final = frozenset({"none", "same-origin"})
 _CUTS: Final = re.compile(r"[/\\;]")
 
 
+def _one_host(names: tuple[str, ...]) -> int | None:
+    """Where the Host stands, if beside it only method, target and listener decide."""
+    sent = PLACES[names]
+    hosts = sent.get("host", ())
+    return hosts[0] if len(hosts) == 1 and "sec-fetch-site" not in sent else None
+
+
+_ONE_HOST: Final = Remembered(_one_host)
+
+
 def match(table: RouteTable, request: InboundRequest) -> Match:
     """Raises ProxyError: bad_request, no_route, not_allowed, host_not_allowed."""
     headers = request.headers
-    sent = PLACES[names_of(headers)]
-    hosts = sent.get("host", ())
-    if len(hosts) != 1 or "sec-fetch-site" in sent or request.tunnel is not None:
+    host = _ONE_HOST[names_of(headers)]
+    if host is None or request.tunnel is not None:
         return _match(table, request)
-    seen = request.method, request.target, headers[hosts[0]][1], "loopback" if request.loopback else ""
+    seen = request.method, request.target, headers[host][1], "loopback" if request.loopback else ""
     found = table.matched.get(seen)
     if found is None:
         found = _match(table, request)

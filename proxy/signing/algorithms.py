@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import hmac
+from binascii import hexlify
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, Self
@@ -23,8 +24,7 @@ def _rsa_sha256(key: ParsedKey, message: bytes) -> bytes:
 class HmacKey(bytes):
     """A secret of HMAC with the two hash states that begin with it (RFC 2104 section 4): less than half the time."""
 
-    _inner: Any
-    _outer: Any
+    sign: Callable[[bytes], bytes]
 
     def __new__(cls, secret: bytes, digest: str) -> Self:
         key = super().__new__(cls, secret)
@@ -32,20 +32,26 @@ class HmacKey(bytes):
         block = (secret if len(secret) <= empty.block_size else hashlib.new(digest, secret).digest()).ljust(
             empty.block_size, b"\0"
         )
-        key._inner = hashlib.new(digest, bytes(byte ^ 0x36 for byte in block))
-        key._outer = hashlib.new(digest, bytes(byte ^ 0x5C for byte in block))
+        begun = (hashlib.new(digest, bytes(byte ^ pad for byte in block)) for pad in (0x36, 0x5C))
+        key.sign = _signing(*begun)
         return key
-
-    def sign(self, message: bytes) -> bytes:
-        inner, outer = self._inner.copy(), self._outer.copy()
-        inner.update(message)
-        outer.update(inner.digest())
-        return bytes(outer.digest())
 
     def __repr__(self) -> str:
         return STARS
 
     __str__ = __repr__
+
+
+def _signing(begun_inner: "hashlib._Hash", begun_outer: "hashlib._Hash") -> Callable[[bytes], bytes]:
+    new_inner, new_outer = begun_inner.copy, begun_outer.copy
+
+    def sign(message: bytes) -> bytes:
+        inner, outer = new_inner(), new_outer()
+        inner.update(message)
+        outer.update(inner.digest())
+        return outer.digest()
+
+    return sign
 
 
 def _hmac(digest: str) -> Callable[[bytes, bytes], bytes]:
@@ -59,7 +65,7 @@ ALGORITHMS: Final[dict[str, Callable[[Any, bytes], bytes]]] = {**SYMMETRIC, **AS
 
 ENCODINGS: Final[dict[str, Callable[[bytes], bytes]]] = {
     "b64": base64.b64encode,
-    "hex": lambda value: value.hex().encode(),
+    "hex": hexlify,
     "HEX": lambda value: value.hex().upper().encode(),
 }
 

@@ -38,13 +38,15 @@ def time_formatter(name: str, offset: str = JAKARTA) -> TimeFormatter:
     _, kind, precision = name.split("_")
     place, suffix = (UTC, b"Z") if kind == "z" else (zone(offset), offset.encode())
 
+    behind = b".%03d" + suffix if precision == "ms" else suffix
+
     @lru_cache(maxsize=2)  # a second has many requests, and they come in order
     def second_of(now_s: int) -> bytes:
-        return _at(now_s * 1000, place).replace(tzinfo=None).isoformat(timespec="seconds").encode()
+        return _at(now_s * 1000, place).replace(tzinfo=None).isoformat(timespec="seconds").encode() + behind
 
     if precision == "ms":
-        return lambda now_ms: b"%b.%03d%b" % (second_of(now_ms // 1000), now_ms % 1000, suffix)
-    return lambda now_ms: second_of(now_ms // 1000) + suffix
+        return lambda now_ms: second_of(now_ms // 1000) % (now_ms % 1000)
+    return lambda now_ms: second_of(now_ms // 1000)
 
 
 def _at(now_ms: int, place: timezone) -> datetime:
