@@ -153,7 +153,7 @@ class Pipeline:
     async def _forward(self, passage: Passage) -> UpstreamResponse:
         """Token, sign, send; and once more if the provider refused the token before acting."""
         external_id = self._external_id(passage)
-        token = await self._token(passage) if passage.call.scheme.token else None
+        token = await self._token(passage) if passage.call.aim.scheme.token else None
         reply = await self._send(passage, token, external_id, "first")
         if not passage.refused or token is None:
             return reply
@@ -205,7 +205,7 @@ class Pipeline:
         """One attempt; a connect that failed before a byte was written is tried once more, signed anew."""
         lane, story, attempt = passage.lane, passage.story, Attempt()
         began = self.clock.monotonic()
-        if passage.call.scheme.quick is not None:
+        if passage.call.aim.scheme.quick is not None:
             signed = lane.signer.signed(passage.call, token, self.clock.now_ms(), external_id)
         else:
             story.stage = "sign"
