@@ -50,6 +50,9 @@ def fold(name: str) -> str:
 Rule = Literal["ends", "passes", "single", "digest", "coding"]
 """What becomes of a caller's header. `single`: it passes once; `digest`: while the body stays as it is."""
 Pick = Callable[[Headers], Headers]
+Keep = Callable[[Headers, bool], Headers]
+"""The caller's headers that go on; the flag: does the body change? Raises `bad_request` when one of `single` stands
+twice."""
 
 
 Keep = Callable[[Headers, bool], Headers]

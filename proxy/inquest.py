@@ -34,8 +34,8 @@ def inquest(lane: Lane, call: Call, signed: SignedRequest, answer: UpstreamRespo
     if not 400 <= answer.status < 500:
         return None
     if len(call.raw_body) > LARGE:
-        return Refusal(redacted(call.target), (f"the body has more than {LARGE} bytes: nothing was read again",))
-    return Refusal(redacted(call.target), tuple(_findings(lane, call, signed, answer.headers)))
+        return Refusal(redacted(call.aim.target), (f"the body has more than {LARGE} bytes: nothing was read again",))
+    return Refusal(redacted(call.aim.target), tuple(_findings(lane, call, signed, answer.headers)))
 
 
 def _findings(lane: Lane, call: Call, signed: SignedRequest, answer: Headers) -> Iterator[str]:
@@ -53,7 +53,7 @@ def _of_signature(lane: Lane, call: Call, signed: SignedRequest, answer: Headers
     url = urlsplit(signed.url)
     target = url.path + (f"?{url.query}" if "?" in signed.url else "")
     there_ms = date_ms(answer)
-    presented = Presented(call.method, target, signed.headers, signed.body, sent_ms=there_ms)
+    presented = Presented(call.aim.method, target, signed.headers, signed.body, sent_ms=there_ms)
     keys = {name: key.public_key() for name, key in lane.keys.items()}
     found = diagnose(lane.binding, lane.route.base, presented, AtHand(keys), work=0)
     if found.signed:
@@ -88,7 +88,7 @@ def _bodies(lane: Lane, call: Call) -> Iterator[str]:
 
 def _paths(lane: Lane, call: Call) -> Iterator[str]:
     switches = lane.binding.switches
-    if "?" in call.target:
+    if "?" in call.aim.target:
         yield "another sign_path"
     if lane.route.base.path:
         yield f"strip_base_path: {str(not switches['strip_base_path']).lower()}"

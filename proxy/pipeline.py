@@ -126,7 +126,7 @@ class Pipeline:
             trial = await self._enter(lane)
         try:
             self._name(passage)
-            token = await self._token(passage) if passage.call.aim.scheme.token else None
+            token = self._at_hand(passage) or await self._token(passage) if passage.call.aim.scheme.token else None
             reply = await self._send(passage, token, "first")
             if passage.refused and token is not None:
                 reply = await self._heal(passage, token, reply)
@@ -173,14 +173,18 @@ class Pipeline:
             self._name(passage)
         return await self._send(passage, fresh, "healed")
 
+    def _at_hand(self, passage: Passage) -> Token | None:
+        now = self.clock.monotonic
+        began = now()
+        token = self.tokens.at_hand(passage.lane.account, began)
+        passage.story.token = now() - began
+        return token
+
     async def _token(self, passage: Passage) -> Token:
-        story, account, began = passage.story, passage.lane.account, self.clock.monotonic()
+        story, began = passage.story, self.clock.monotonic()
+        story.stage = "token"
         try:
-            token = self.tokens.at_hand(account, began)
-            if token is None:
-                story.stage = "token"
-                token = await self.tokens.get(account)
-            return token
+            return await self.tokens.get(passage.lane.account)
         finally:
             story.token += self.clock.monotonic() - began
 

@@ -114,10 +114,10 @@ def send(
     keys: Mapping[str, ParsedKey] | None = None,
 ) -> Sent:
     call = by.admit(method, target, headers, body)
-    kept = Token(Secret(token), 0, 0.0) if token is not None and call.scheme.token else None
+    kept = Token(Secret(token), 0, 0.0) if token is not None and call.aim.scheme.token else None
     draft = by.draft(call, kept, now_ms, call.external_id or external_id)
     sealed = draft.seal([demand.answer(keys or {}) for demand in draft.demands])
-    assert (call.scheme.quick is not None) == draft.is_quick
+    assert (call.aim.scheme.quick is not None) == draft.is_quick
     if draft.is_quick:
         assert by.signed(call, kept, now_ms, call.external_id or external_id) == sealed
     return Sent(call, draft, sealed)

@@ -81,7 +81,7 @@ def sign(
         signed = asyncio.run(_sign(loaded, route, look, body_of(data), now_ms, token, external_id))
     except ProxyError as error:
         raise click.ClickException(f"{error.code}: {error.detail}") from None
-    if token == PLACEHOLDER and signed.call.scheme.token:
+    if token == PLACEHOLDER and signed.call.aim.scheme.token:
         click.echo(f"no --token given: {PLACEHOLDER} stands for it", err=True)
     click.echo(json.dumps(signed.as_json(), ensure_ascii=False, indent=1) if as_json else _report(signed))
     if compare:
@@ -100,7 +100,7 @@ async def _sign(
         external_id = call.external_id
     elif external_id is None:
         external_id = lane.new_id(now_ms)
-    kept = Token(Secret(token), 0, 0.0) if call.scheme.token else None
+    kept = Token(Secret(token), 0, 0.0) if call.aim.scheme.token else None
     draft = lane.signer.draft(call, kept, now_ms, external_id)
     return Signed(lane, call, draft, await seal(draft, lane.keys))
 

@@ -35,7 +35,7 @@ class Bystander(Signer):
 
     def draft(self, call: Call, token: Token | None, now_ms: int, external_id: str | None) -> Draft:
         del token, now_ms, external_id
-        return Draft(SignedRequest(call.method, call.aim.url, call.headers, call.body), (), ())
+        return Draft(SignedRequest(call.aim.method, call.aim.url, call.headers, call.body), (), ())
 
     def _aim(self, place: tuple[str, str]) -> Aim:
         """The caller's own token call goes to the token base, which may be another host."""

@@ -67,7 +67,7 @@ class Call(NamedTuple):
         return self.aim.scheme
 
     def __repr__(self) -> str:
-        return f"Call({self.method}, {self.target!r})"
+        return f"Call({self.aim.method}, {self.aim.target!r})"
 
 
 class Head(NamedTuple):
