@@ -55,11 +55,6 @@ Keep = Callable[[Headers, bool], Headers]
 twice."""
 
 
-Keep = Callable[[Headers, bool], Headers]
-"""The caller's headers that go on; the flag: does the body change? Raises `bad_request` when one of `single` stands
-twice."""
-
-
 @dataclass(frozen=True, slots=True)
 class Strip:
     """What a route's profile adds to the rules above.
