@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
-import orjson
+import msgspec
 import pytest
 import trustme
 import yaml
@@ -81,7 +81,7 @@ def shown(secret):
     )
     yield from (format(secret, ">20"), str([secret]), str({"a": secret}), str({secret}), ascii(secret))
     yield json.dumps({"a": secret}, default=str)
-    yield orjson.dumps({"a": secret}, default=repr).decode()
+    yield msgspec.json.encode({"a": secret}, enc_hook=repr).decode()
     yield repr(copy.copy(secret)) + repr(copy.deepcopy({"a": [secret]}))
 
 
@@ -95,7 +95,7 @@ def test_a_secret_leaves_by_no_other_door():
     secret = Secret("canary-secret-4711")
     for way in (
         lambda: json.dumps(secret),
-        lambda: orjson.dumps(secret),
+        lambda: msgspec.json.encode(secret),
         lambda: pickle.dumps(secret),
         secret.__getstate__,
         lambda: secret.__reduce_ex__(4),

@@ -66,7 +66,7 @@ MAY_IMPORT = {
     "click": "commands",
     "cryptography": "signing.algorithms authority keyring keyforms storekeys stores.record generation sandbox commands",
     "httptools": "outbound.line",
-    "orjson": "signing.canonical",
+    "msgspec": "signing.canonical",
     "opentelemetry": "telemetry.traces",
     "prometheus_client": "telemetry.metrics",
     "redis": "stores.redis",

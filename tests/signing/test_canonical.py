@@ -125,12 +125,21 @@ def test_both_forms_agree_with_strict_json_on_what_is_json(body):
         assert read(sort_keys(body)) == ordered(read(body))
 
 
+@pytest.mark.parametrize("opening", ["[", '{"a":', '[{"a":'])
+@pytest.mark.parametrize("with_it", [True, False])
+def test_levels_that_never_end_are_no_json(monkeypatch, opening, with_it):
+    if not with_it:
+        monkeypatch.setattr("proxy.signing.canonical._format", None)
+    for depth in (100, 511, 512, 513, 900, 1000, 1023, 1025, 3000):
+        assert canonical(minify, (opening * depth).encode()) is None
+
+
 @settings(max_examples=300)
 @given(TEXT | nearly_json())
-def test_orjson_makes_it_quicker_and_nothing_else(body):
+def test_msgspec_makes_it_quicker_and_nothing_else(body):
     with_it = canonical(minify, body)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("proxy.signing.canonical._orjson", None)
+        patch.setattr("proxy.signing.canonical._format", None)
         assert canonical(minify, body) == with_it
 
 
