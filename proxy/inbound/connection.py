@@ -104,6 +104,7 @@ class CallerConnection(BaseProtocol):
         "_done",
         "_early",
         "_fault",
+        "_feed",
         "_head_begun",
         "_leaving",
         "_linger_seconds",
@@ -134,6 +135,7 @@ class CallerConnection(BaseProtocol):
             max_msg_queue_size=_MOST_WAITING,
         )
         super().__init__(loop, parser)
+        self._feed: Any = parser.feed_data
         self._reception = reception
         self._waiting: deque[tuple[RawRequestMessage, StreamReader]] = deque()
         self._wanted: asyncio.Future[None] | None = None
@@ -176,7 +178,7 @@ class CallerConnection(BaseProtocol):
             self._keep(data)
             return
         try:
-            messages, upgraded, tail = cast("Any", self._parser).feed_data(data)
+            messages, upgraded, tail = self._feed(data)
         except HttpProcessingError as fault:
             self._refuse(fault)
             return

@@ -8,18 +8,20 @@ from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import LineTooLong
 
 from proxy.errors import ProxyError
-from proxy.headers import decoded
+from proxy.headers import PLACES, decoded, names_of
 from proxy.inbound.problem import METHODS
 from proxy.model import Headers
+from proxy.remembered import Remembered
 
 
 def headers_of(message: RawRequestMessage) -> Headers:
     """Raises ProxyError for a head that is well-formed but not served."""
-    if not _is_plain(message):
+    headers = texts_of(message)
+    if _ARE_RARE[names_of(headers)] or message.version != HttpVersion11 or message.method not in METHODS:
         for is_flaw, code, words in _FLAWS:
             if is_flaw(message):
                 raise ProxyError(code, words)
-    return texts_of(message)
+    return headers
 
 
 def texts_of(message: RawRequestMessage) -> Headers:
@@ -52,13 +54,12 @@ def _is_odd_expectation(message: RawRequestMessage) -> bool:
     return any(value.lower() != "100-continue" for value in message.headers.getall("Expect", ()))
 
 
-def _is_plain(message: RawRequestMessage) -> bool:
-    """Has it nothing at all that could be a flaw?"""
-    headers = message.headers
-    rare = "Upgrade" in headers or "Transfer-Encoding" in headers or "Expect" in headers
-    return not rare and message.version == HttpVersion11 and message.method in METHODS
+def _are_rare(names: tuple[str, ...]) -> bool:
+    """Is there a header among them that could be a flaw?"""
+    return not {"upgrade", "transfer-encoding", "expect"}.isdisjoint(PLACES[names])
 
 
+_ARE_RARE: Final = Remembered(_are_rare)
 _FLAWS: Final[tuple[tuple[Callable[[RawRequestMessage], bool], str, str], ...]] = (
     (lambda message: message.method not in METHODS, "method_not_allowed", "this method is not passed on"),
     (

@@ -16,15 +16,30 @@ _LAST: Final = b"0\r\n\r\n"
 """The chunk that ends a chunked body (RFC 9112 section 7.1)."""
 
 
+def relayed(call: Call, answer: UpstreamResponse, marks: Headers) -> bool:
+    """In one write, if all of it is here, as it mostly is. Raises CallerLeft."""
+    whole = answer.whole()
+    if whole is None or call.left or call.method == "HEAD" or answer.status in _BODILESS:
+        return False
+    headers, announced = answer_headers(answer.headers)
+    if announced is None and call.is_http11:
+        headers, whole, announced = headers + _CHUNKED, _chunk(whole) + _LAST, ""
+    elif announced is not None and int(announced) != len(whole):
+        return False
+    keeps = announced is not None and call.may_keep
+    call.give(answer.status, head(answer.status, answer.reason, headers + marks, keeps=keeps) + whole, keeps=keeps)
+    return True
+
+
 async def relay(call: Call, answer: UpstreamResponse, marks: Headers) -> None:
-    """Status, reason, headers and body as they came; `marks` are our own headers. One write, if all is here.
+    """Status, reason, headers and body as they come; `marks` are our own headers.
 
     Raises CallerLeft, or ProxyError when the body breaks off; the answer is freed in every case.
     """
     try:
         if call.left:
             raise CallerLeft  # noqa: TRY301  one way out
-        status, (headers, announced), whole = answer.status, answer_headers(answer.headers), answer.whole()
+        status, (headers, announced) = answer.status, answer_headers(answer.headers)
         if call.method == "HEAD" or status in _BODILESS:
             await _bodiless(call, answer, headers + marks)
             return
@@ -32,12 +47,8 @@ async def relay(call: Call, answer: UpstreamResponse, marks: Headers) -> None:
         keeps = (chunked or announced is not None) and call.may_keep
         if chunked:
             headers += _CHUNKED
-        data = head(status, answer.reason, headers + marks, keeps=keeps)
-        if whole is not None and (announced is None or int(announced) == len(whole)):
-            call.give(status, data + (_chunk(whole) + _LAST if chunked else whole), keeps=keeps)
-        else:
-            call.begin(status, data, keeps=keeps)
-            await _pour(call, answer, None if announced is None else int(announced), chunked=chunked)
+        call.begin(status, head(status, answer.reason, headers + marks, keeps=keeps), keeps=keeps)
+        await _pour(call, answer, None if announced is None else int(announced), chunked=chunked)
     except BaseException:
         await answer.close()
         raise

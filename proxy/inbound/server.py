@@ -20,7 +20,7 @@ from proxy.inbound.connection import CallerConnection, CallerLeft, ServerLimits
 from proxy.inbound.intercept import connect_headers, established, turn
 from proxy.inbound.problem import problem, refusal_phrase
 from proxy.inbound.reading import headers_of, unreadable
-from proxy.inbound.relay import relay, write_own
+from proxy.inbound.relay import relay, relayed, write_own
 from proxy.inbound.tunnels import Tunnels
 from proxy.inbound.turns import Seat, Turns
 from proxy.model import Clock, Headers, InboundRequest, Tunnel, UpstreamResponse
@@ -151,17 +151,16 @@ class InboundServer:
         self._end(story)
 
     async def answer(self, connection: CallerConnection, message: RawRequestMessage, payload: StreamReader) -> bool:
-        story = self._new_story(message.method)
-        call = connection.call = Call(connection, message, payload, story, self._bodies)
-        headers = message.headers
-        if "traceparent" in headers:
-            story.follow(traced(headers.getall("traceparent"), headers.getall("tracestate", ())))
+        call = connection.call = self._call(connection, message, payload)
+        story = call.story
         try:
             if message.method == "CONNECT" and self._tunnels and connection.tunnel is None:
                 await self._open_tunnel(call, self._tunnels)
             else:
                 call.headers = headers_of(message)
-                await relay(call, await self._way(call, story), _marks(story))
+                reply, marks = await self._way(call, story), _marks(story)
+                if not relayed(call, reply, marks):
+                    await relay(call, reply, marks)
         except ProxyError as error:
             self._refuse(call, error)
         except CallerLeft:
@@ -181,6 +180,12 @@ class InboundServer:
         if connection.writing_paused:
             await self._read_by_caller(call)
         return call.keeps and not connection.retiring
+
+    def _call(self, connection: CallerConnection, message: RawRequestMessage, payload: StreamReader) -> Call:
+        story, headers = self._new_story(message.method), message.headers
+        if "traceparent" in headers:
+            story.follow(traced(headers.getall("traceparent"), headers.getall("tracestate", ())))
+        return Call(connection, message, payload, story, self._bodies)
 
     async def _read_by_caller(self, call: Call) -> None:
         """No further request is taken up while answers to earlier ones pile up unread."""

@@ -18,8 +18,8 @@ _WORD: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _NAME: Final = re.compile(_WORD)
 _LINE: Final = re.compile(_WORD + r" /[!-\"$-~]*")
 """A method, and a target in origin-form: visible ASCII, no fragment (RFC 9112 section 3.2.1)."""
-_SHOWN: Final = bytes(63 if (byte < 32 and byte != 9) or byte == 127 else byte for byte in range(256))
-"""Bytes with every control character but the tab as a question mark: a table is the quickest way to find one."""
+_SHOWN: Final = bytes(byte for byte in range(256) if byte == 9 or (byte >= 32 and byte != 127))
+"""All bytes but the control characters; the tab is none. What is left without them is the ends of lines."""
 _OURS: Final = frozenset({"host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer"})
 """Headers that say where the request goes, where it ends, or what the connection becomes."""
 _WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
@@ -30,44 +30,49 @@ _DEFAULT_PORTS: Final = {"http": "80", "https": "443"}
 def written(request: SignedRequest) -> tuple[str, bytes]:
     """Scheme, host and port, which is where it goes; and the head, which ends with the empty line.
 
-    Raises `internal` for a request that could not arrive byte for byte, or that would arrive as two. The target is
-    cut out of the URL's text, so no URL library can rewrite it: yarl drops an empty query.
+    Raises `internal` for a request that could not arrive byte for byte, or that would arrive as two.
     """
     method, url, headers, body = request
-    cut = url.find("/", 8)
-    origin, authority = _PLACES[url[:cut]]
-    line = f"{method} {url[cut:]}"  # without a path, the last character: no target
+    origin, start = _STARTS[method, url]
     names, values = zip(*headers) if headers else ((), ())  # noqa: B905 -- pairs
-    form = _FORMS[names]
+    form, ends = _FORMS[names]
+    length = f"Content-Length: {len(body)}\r\n" if body or method in _WITH_BODY else ""
     try:
-        said = "".join(values).encode()
+        head = (start + form % (*values, length)).encode()
     except UnicodeEncodeError:  # lone surrogates have no UTF-8
         raise _unwritable() from None
-    if not _LINE.fullmatch(line) or said.translate(_SHOWN) != said:
+    if head.translate(None, _SHOWN) != (ends + b"\r\n" if length else ends):
         raise _unwritable()
-    length = f"Content-Length: {len(body)}\r\n" if body or method in _WITH_BODY else ""
-    return origin, (form % (line, authority, *values, length)).encode()
+    return origin, head
 
 
-def _place(text: str) -> tuple[str, str]:
-    """Origin of a URL without its target, and what Host says."""
-    found = _PLACE.fullmatch(text)
-    if found is None:
+def _start(words: tuple[str, str]) -> tuple[str, str]:
+    """Origin of a URL, and how the head of such a request begins.
+
+    The target is cut out of the URL's text, so no URL library can rewrite it: yarl drops an empty query.
+    """
+    method, url = words
+    cut = url.find("/", 8)
+    found = _PLACE.fullmatch(url[:cut])
+    line = f"{method} {url[cut:]}"  # without a path, the last character: no target
+    if found is None or not _LINE.fullmatch(line):
         raise _unwritable()
     scheme, host, port = found.group("scheme", "host", "port")
     authority = host if port in (None, _DEFAULT_PORTS[scheme]) else f"{host}:{port}"
-    return f"{scheme}://{authority}", authority
+    return f"{scheme}://{authority}", f"{line} HTTP/1.1\r\nHost: {authority}\r\n"
 
 
-def _form(names: tuple[str, ...]) -> str:
-    """A head with these headers, to be filled in: method and target, host, their values, the line of the length."""
+def _form(names: tuple[str, ...]) -> tuple[str, bytes]:
+    """What follows in a head with these headers, to be filled with their values and the line of the length; and all
+    ends of lines of the head, but for that one.
+    """
     if not all(_NAME.fullmatch(name) and name.lower() not in _OURS for name in names):
         raise _unwritable()
     rows = [name.replace("%", "%%") + ": %s\r\n" for name in names]
-    return "%s HTTP/1.1\r\nHost: %s\r\n" + "".join(rows) + "%s\r\n"
+    return "".join(rows) + "%s\r\n", b"\r\n" * (len(names) + 3)
 
 
-_PLACES: Final = Remembered(_place)
+_STARTS: Final = Remembered(_start)
 _FORMS: Final = Remembered(_form)
 
 

@@ -42,8 +42,8 @@ class NotJson(ValueError):
 def minify(body: bytes) -> bytes:
     """The body without blanks outside strings. Raises NotJson.
 
-    msgspec's `format` copies all else as it is, in a tenth of the time, but looks at no UTF-8 and counts no levels. What
-    it cannot read, such as half of a surrogate pair, is not its to judge.
+    msgspec's `format` copies all else as it is, in a tenth of the time, but looks at no UTF-8 and counts no levels.
+    What it cannot read, such as half of a surrogate pair, is not its to judge.
     """
     try:
         made = _format and _format(body, indent=-1)
