@@ -25,6 +25,7 @@ from proxy.outbound.transport import Transport
 from proxy.recent import Inquest
 from proxy.sealing import seal
 from proxy.signing.refusal import HOLD, inflated, parsed
+from proxy.signing.refusal import Verdict as Meaning
 from proxy.signing.signer import Call
 from proxy.telemetry.labels import AttemptReason, CircuitState
 from proxy.telemetry.story import Stage, Story
@@ -208,7 +209,8 @@ class Pipeline:
 
     async def _send(self, passage: Passage, token: Token | None, reason: AttemptReason) -> UpstreamResponse:
         """One attempt; a connect that failed before a byte was written is tried once more, signed anew."""
-        lane, call, story, attempt, now = passage.lane, passage.call, passage.story, Attempt(), self.clock.monotonic
+        lane, call, story = passage.lane, passage.call, passage.story
+        now, attempt, refusals = self.clock.monotonic, Attempt(), lane.refusals
         began = now()
         external_id = call.external_id or story.external_id
         if call.aim.scheme.quick is not None:
@@ -221,8 +223,10 @@ class Pipeline:
         story.attempts.append(attempt)
         story.stage, passage.asked = "upstream", True
         try:
-            answer = await self.transports[story.route].send(signed, lane.patience, attempt)
-            held = await _held(answer) if lane.refusals.wants(answer.status) else None
+            answer: UpstreamResponse = await self.transports[story.route].send(signed, lane.patience, attempt)
+            plain = refusals.plain.get(answer.status)
+            if plain is None and refusals.wants(answer.status):
+                answer = await _held(answer)
         except ProxyError as error:
             if error.code != "upstream_unreachable" or error.sent != "no" or reason == "reconnect":
                 raise
@@ -230,21 +234,20 @@ class Pipeline:
             passage.asked = False
             if lane.remembers and self.inquest is not None:
                 story.refusal = self.inquest(lane, call, signed, answer)
-            return self._judge(passage, held or answer)
+            return self._judge(passage, answer, plain)
         finally:
             story.upstream += now() - sent
             if attempt.sent == "maybe":
                 self.watch.attempt((story.route, reason))
         return await self._send(passage, token, "reconnect")
 
-    def _judge(self, passage: Passage, answer: UpstreamResponse) -> UpstreamResponse:
+    def _judge(self, passage: Passage, answer: UpstreamResponse, plain: Meaning | None) -> UpstreamResponse:
         """Read of an answer what the way ahead and the log need; the caller still gets every byte."""
         story = passage.story
-        story.provider_status = status = answer.status
+        story.provider_status = answer.status
         now_s = self.clock.now_ms() // 1000
         if self.looked.get(story.route) != now_s:
             self._look_at(story.route, answer, now_s)
-        plain = passage.lane.refusals.plain.get(status)
         if plain is None:
             return self._judge_body(passage, answer)
         passage.refused = False
