@@ -32,7 +32,7 @@ from proxy.inbound.tunnels import Tunnels
 from proxy.inbound.turns import Seat
 from proxy.inbound.ways import match
 from proxy.model import Clock, InboundRequest
-from proxy.outbound.dial import verified_tls
+from proxy.outbound.dial import ResumingContext, verified_tls
 from proxy.outbound.reach import Address, listening
 from proxy.outbound.session import SessionTransport
 from proxy.outbound.transport import Transport
@@ -78,6 +78,11 @@ def transport_for(lane: Lane, system: ssl.SSLContext | None = None, listening: C
 
 def _token_transport(lane: Lane, system: ssl.SSLContext, listening: Collection[Address]) -> Transport:
     return SessionTransport(tls=lane.outlet.tls(system), road=lane.outlet.road(system, listening))
+
+
+def _speaks_tls(lane: Lane) -> bool:
+    token_url = lane.exchange.url if lane.exchange else ""
+    return lane.route.base.scheme == "https" or token_url.startswith("https:") or lane.outlet.egress is not None
 
 
 @asynccontextmanager
@@ -139,6 +144,7 @@ class App:
         self.lines = RequestLog(self.logger, self.ended)
         self._bodies = Bodies(settings.bodies)
         self._clocks_off: set[str] = set()
+        self._system: ssl.SSLContext | None = None
         self.state: State = "starting"
         self.addresses: list[str] = []
         self.admin_address: str | None = None
@@ -156,7 +162,6 @@ class App:
             stack.callback(self.lines.close)
             self.listeners = listeners = self._listeners or stack.enter_context(bound(self._settings, {}))
             self._own = [address for listener in listeners.callers for address in listening(listener.sock)]
-            self._system = verified_tls()  # once: the roots take 60 ms to read (measured)
             self._succession = Succession(self.ended)
             stack.push_async_callback(self._succession.close)
             tokens = self._tokens = await self._open_tokens(stack)
@@ -235,11 +240,12 @@ class App:
     def _standing(self, before: Standing | None) -> Standing:
         """The generation, with all that serves its requests."""
         generation, lanes, table = self._generation, self._generation.lanes, self._generation.table
+        system = self._roots()
         transports, sessions = connections(
             generation,
             before,
-            lambda lane: transport_for(lane, self._system, self._own),
-            lambda lane: _token_transport(lane, self._system, self._own),
+            lambda lane: transport_for(lane, system, self._own),
+            lambda lane: _token_transport(lane, system, self._own),
         )
         sending = transports
         if any(lane.bystander for lane in lanes.values()):
@@ -257,6 +263,12 @@ class App:
         way = with_standins(lanes, self._settings.allowed_hosts, pipeline.handle, self._clock, self.metrics)
         fetch = TokenFetch(generation, sessions, self._clock)
         return Standing(generation, way, fetch, transports, sessions)
+
+    def _roots(self) -> ssl.SSLContext:
+        """Read once, and only if a lane speaks TLS: it takes 60 ms and most of a MiB (measured). Else none is trusted."""
+        if self._system is None and any(map(_speaks_tls, self._generation.lanes.values())):
+            self._system = verified_tls()
+        return self._system or ResumingContext()
 
     async def _start_admin(self, listeners: Listeners, stack: AsyncExitStack) -> None:
         if not listeners.admin:

@@ -4,7 +4,8 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import Final, Literal
 
-from aiohttp import web
+from aiohttp.web_request import BaseRequest
+from aiohttp.web_response import Response
 
 from proxy.inbound.plain import PlainServer, reply
 
@@ -35,7 +36,7 @@ class AdminServer:
     async def stop(self) -> None:
         await self._server.stop()
 
-    async def _answer(self, request: web.BaseRequest) -> web.Response:
+    async def _answer(self, request: BaseRequest) -> Response:
         path = request.raw_path.partition("?")[0]
         if path != "/metrics" and path not in _PROBES:
             return reply(404, b"not found\n")
@@ -43,6 +44,6 @@ class AdminServer:
             return reply(405, b"method not allowed\n", Allow="GET, HEAD")
         return self._probe(path) if path in _PROBES else reply(200, *await self._render())
 
-    def _probe(self, path: str) -> web.Response:
+    def _probe(self, path: str) -> Response:
         state = self._state()
         return reply(200, b"ok\n") if state in _PROBES[path] else reply(503, f"{state}\n".encode())

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final, Literal, Protocol
 
-from aiohttp import web
+from aiohttp.web_request import BaseRequest
+from aiohttp.web_response import Response
 
 from proxy.addresses import host_and_port, is_loopback
 from proxy.errors import Finding
@@ -127,11 +128,11 @@ class ControlServer:
     async def stop(self) -> None:
         await self._server.stop()
 
-    async def _answer(self, request: web.BaseRequest) -> web.Response:
+    async def _answer(self, request: BaseRequest) -> Response:
         answer = _refused(request, self._doors) or await self._found(request)
         return reply(answer.status, answer.body, answer.content_type, **(answer.headers or {}))
 
-    async def _found(self, request: web.BaseRequest) -> Reply:
+    async def _found(self, request: BaseRequest) -> Reply:
         path = request.raw_path.partition("?")[0]
         named = [(each, names) for each in self._endpoints if (names := each.names_in(path)) is not None]
         if not named:
@@ -157,7 +158,7 @@ def _is_name(part: str) -> bool:
     return part.startswith("{")
 
 
-def _refused(request: web.BaseRequest, doors: Doors) -> Reply | None:
+def _refused(request: BaseRequest, doors: Doors) -> Reply | None:
     """Before anything is looked for: a stranger does not learn what is here."""
     if not _knows_host(request, doors.hosts):
         return problem(421, "the Host is not a name of this machine: use localhost or its address")
@@ -168,7 +169,7 @@ def _refused(request: web.BaseRequest, doors: Doors) -> Reply | None:
     return None
 
 
-def _knows_host(request: web.BaseRequest, hosts: frozenset[str]) -> bool:
+def _knows_host(request: BaseRequest, hosts: frozenset[str]) -> bool:
     """No browser reaches a socket in the file system."""
     transport = request.transport
     if transport is not None and transport.get_extra_info("socket").family == socket.AF_UNIX:
@@ -181,7 +182,7 @@ def _knows_host(request: web.BaseRequest, hosts: frozenset[str]) -> bool:
     return is_loopback(host) or host in hosts
 
 
-def _shows(request: web.BaseRequest, doors: Doors) -> bool:
+def _shows(request: BaseRequest, doors: Doors) -> bool:
     token = doors.token()
     if token is None:
         return not doors.remote

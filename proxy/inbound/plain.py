@@ -8,10 +8,12 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, cast
 
-from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_request import BaseRequest
+from aiohttp.web_response import Response, StreamResponse
+from aiohttp.web_server import Server
 
-Answering = Callable[[web.BaseRequest], Awaitable[web.Response]]
+Answering = Callable[[BaseRequest], Awaitable[Response]]
 
 TEXT: Final = "text/plain; charset=utf-8"
 
@@ -40,14 +42,14 @@ class PlainServer:
         await self._server.shutdown(1.0)
 
 
-def reply(status: int, body: bytes, content_type: str = TEXT, **headers: str) -> web.Response:
+def reply(status: int, body: bytes, content_type: str = TEXT, **headers: str) -> Response:
     fixed = {"Content-Type": content_type, "Cache-Control": "no-store", "Server": "paraf"}
-    answer = web.Response(status=status, body=body, headers=fixed | headers)
+    answer = Response(status=status, body=body, headers=fixed | headers)
     answer.force_close()
     return answer
 
 
-class _Server(web.Server):
+class _Server(Server):
     def __init__(self, answering: Answering, *, patience: float, **options: Any) -> None:
         super().__init__(answering, **options)
         self._patience = patience
@@ -59,7 +61,7 @@ class _Server(web.Server):
 class _Connection(RequestHandler):
     """aiohttp's own, but silent: its error path repeats and logs the caller's bytes (measured, 3.14.5)."""
 
-    def __init__(self, server: web.Server, *, patience: float, **options: Any) -> None:
+    def __init__(self, server: Server, *, patience: float, **options: Any) -> None:
         super().__init__(server, **options)
         self._patience = patience
 
@@ -73,11 +75,11 @@ class _Connection(RequestHandler):
 
     def handle_error(
         self,
-        request: web.BaseRequest,
+        request: BaseRequest,
         status: int = 500,
         exc: BaseException | None = None,  # noqa: ARG002 - aiohttp's signature
         message: str | None = None,  # noqa: ARG002
-    ) -> web.StreamResponse:
+    ) -> StreamResponse:
         if request.writer.output_size:
             raise ConnectionError
         return reply(status, b"bad request\n" if status < 500 else b"internal\n")
