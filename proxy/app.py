@@ -265,7 +265,7 @@ class App:
         return Standing(generation, way, fetch, transports, sessions)
 
     def _roots(self) -> ssl.SSLContext:
-        """Read once, and only if a lane speaks TLS: it takes 60 ms and most of a MiB (measured). Else none is trusted."""
+        """Read once, and only if a lane speaks TLS: that takes 60 ms and most of a MiB (measured)."""
         if self._system is None and any(map(_speaks_tls, self._generation.lanes.values())):
             self._system = verified_tls()
         return self._system or ResumingContext()
