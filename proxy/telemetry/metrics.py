@@ -166,8 +166,7 @@ _EXPECTED: Final = (
 
 MOST: Final = 512
 """Ended requests that wait to be counted: they are when the numbers are asked for, or when it is so many. More would
-hold the loop for more than a millisecond (measured), fewer would
-be dear where there are many routes: each is counted by itself."""
+hold the loop for a millisecond (measured), fewer would be dear with many routes: each is counted by itself."""
 _COUNTED: Final = attrgetter("route", "method", "status", "outcome", "code_class", *PHASES)
 _ROUTE: Final = itemgetter(0)
 

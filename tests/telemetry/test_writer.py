@@ -76,7 +76,7 @@ def test_the_log_says_how_many_lines_were_lost():
         assert lost > 500
         assert sum(line["event"] == "request" for line in lines) == 3000 - lost
         assert {line["level"] for line in lines if line["event"] == "log"} == {"warning"}
-        assert [line["event"] for line in lines[-2:]] == ["log", "after"]
+        assert lines[-1]["event"] == "after"  # what was lost last is told before it: the sum above is whole
 
 
 def test_the_end_of_a_process_does_not_wait_for_ever(monkeypatch):
