@@ -25,10 +25,14 @@ class Deadline:
         self._own: dict[Task, asyncio.TimerHandle] = {}
         self._over: dict[Task, int] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """The one that all tasks run in."""
 
     def begin(self) -> Task:
         """The running task, which is to `end`."""
-        loop = asyncio.get_running_loop()
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()
         task = asyncio.current_task(loop)
         if task is None:
             raise RuntimeError("a deadline is for tasks")
