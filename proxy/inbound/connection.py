@@ -262,6 +262,15 @@ class CallerConnection(BaseProtocol):
         except (TimeoutError, ConnectionError):
             raise CallerLeft from None
 
+    async def caught_up(self) -> bool:
+        """No further request is taken up while answers to earlier ones pile up unread. False: it has left."""
+        try:
+            await self.drained()
+        except CallerLeft:
+            self.reset()
+            return False
+        return True
+
     def linger_briefly(self) -> None:
         self._linger_seconds = _LINGER_LATE
 
@@ -333,6 +342,8 @@ class CallerConnection(BaseProtocol):
                     return
                 self._wanted = loop.create_future()
                 await self._wanted
+            if self._paused and not await self.caught_up():
+                return
             message, payload = waiting.popleft()
             parser.message_consumed()
             if self._buffer_paused and len(waiting) <= _MOST_WAITING // 2:
@@ -340,7 +351,9 @@ class CallerConnection(BaseProtocol):
             if not await answer(self, message, payload):
                 break
             self.call = None
-            if not waiting:
+            if waiting:
+                await asyncio.sleep(0)  # other callers come first, and this answer leaves
+            else:
                 self._head_begun = False
                 self._alarm.at(loop.time() + self.limits.idle_seconds)
         self.call = None
