@@ -132,7 +132,9 @@ class CallerConnection(BaseProtocol):
             max_field_size=limits.line,
             max_headers=limits.headers,
             auto_decompress=False,
-            max_msg_queue_size=_MOST_WAITING,
+            # One more, for it may count the request that is being answered, if its body ended behind its beginning:
+            # were the parser full before the queue, nobody would know of what it has kept.
+            max_msg_queue_size=_MOST_WAITING + 1,
         )
         super().__init__(loop, parser)
         self._feed: Any = parser.feed_data
