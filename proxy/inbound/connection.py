@@ -279,12 +279,9 @@ class CallerConnection(BaseProtocol):
     # How it ends
 
     def reset(self) -> None:
-        """End with RST, so that a broken answer cannot be taken for a whole one, even if it lasts until the end.
-
-        What is closing already has said all that it had to.
-        """
+        """End with RST, so that a broken answer cannot be taken for a whole one, even if it lasts until the end."""
         self._leave()
-        if self.transport is not None and not self.transport.is_closing():
+        if self.transport is not None:
             sock = self.transport.get_extra_info("socket")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             self.transport.abort()

@@ -112,7 +112,8 @@ class InboundServer:
                 connection.stop()
         await self._ended(1)
         for connection in tuple(self._connections):
-            connection.reset()
+            if connection.call is not None:  # others have said all, and are closing
+                connection.reset()
 
     async def _ended(self, timeout: float) -> None:  # noqa: ASYNC109 -- likewise
         """Wait for every connection's task. It outlives a caller who left as long as an outcome is awaited."""
