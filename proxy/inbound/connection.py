@@ -283,7 +283,8 @@ class CallerConnection(BaseProtocol):
         self._leave()
         if self.transport is not None:
             sock = self.transport.get_extra_info("socket")
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            if sock is not None:  # of a TLS transport that has just lost it
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             self.transport.abort()
 
     def stop(self) -> None:
@@ -298,11 +299,12 @@ class CallerConnection(BaseProtocol):
             self.shut()
 
     def shut(self) -> None:
-        """Hear no more, and close when all is written."""
+        """Hear no more, and close when all is written, or is not read in `idle_seconds`."""
         self._deaf = True
         self._leave()
         if self.transport is not None:
             self.transport.close()
+            self._alarm.at(self._loop.time() + self.limits.idle_seconds)
 
     def early(self) -> bytes:
         """What came behind a CONNECT."""
@@ -369,8 +371,10 @@ class CallerConnection(BaseProtocol):
         self._deaf = True
 
     def _overdue(self) -> None:
-        """Of the next head; while something is answered nothing is."""
-        if self.call is None and not self._waiting:
+        """Of the next head; while something is answered nothing is. When all is said, of the last that is written."""
+        if self._deaf and self.transport is not None and self.transport.is_closing():
+            self.reset()
+        elif self.call is None and not self._waiting:
             self.shut()
 
     def _go_on(self) -> None:
@@ -390,6 +394,7 @@ class CallerConnection(BaseProtocol):
             self._resume_reading_for_buffer()
 
     async def _linger(self, payload: StreamReader) -> None:
+        self._alarm.off()
         with suppress(TimeoutError, BrokenBody):
             async with asyncio.timeout(self._linger_seconds):
                 while not (payload.is_eof() or self.transport is None or self.transport.is_closing()):

@@ -233,3 +233,46 @@ async def test_whole_answers_do_not_pile_up_unread_though_they_leave_at_the_end_
                 await asyncio.sleep(0)
         assert most < 4 * len(body)
         assert len(house.stories) < 300
+
+
+@pytest.mark.both_loops
+async def test_a_last_answer_that_nobody_reads_does_not_keep_its_connection():
+    """What is left of it is too little for writing to be paused, and is not waited for by anybody."""
+
+    async def way(request, story):
+        sending(story)
+        story.outcome = "forwarded"
+        return Filling(request.connection)
+
+    async with House(way, limits=ServerLimits(idle_seconds=0.3)) as house, house.caller() as caller:
+        caller.writer.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        caller.writer.transport.pause_reading()
+        caller.send(get("/", "Connection: close"))
+        await house.told()
+        async with asyncio.timeout(SOON):
+            while house.server._connections:  # noqa: ASYNC110 -- nobody tells of a connection's end
+                await asyncio.sleep(0.02)
+
+
+class Filling(Reply):
+    """Ends when the caller's socket takes no more."""
+
+    def __init__(self, connection):
+        super().__init__()
+        self.connection = connection
+
+    async def chunks(self):
+        while not self.connection.transport.get_write_buffer_size():
+            yield b"x" * 16_384
+            await asyncio.sleep(0.001)
+
+
+async def test_the_rest_of_a_refused_body_has_its_own_time():
+    """Not what was left for the head: closing while the caller still sends could cost the answer."""
+    async with House(limit=1, limits=ServerLimits(header_seconds=0.4)) as house, house.caller() as caller:
+        await asyncio.sleep(0.2)
+        caller.send(get("/", "Content-Length: 1000", method="POST"))
+        assert (await caller.answer()).status == 413
+        await asyncio.sleep(0.5)
+        (connection,) = house.server._connections
+        assert not connection.transport.is_closing()
