@@ -222,8 +222,8 @@ class CallerConnection(BaseProtocol):
 
     @property
     def used(self) -> bool:
-        """Has a request come?"""
-        return self._payload is not None
+        """Has a request come, or what was meant for one?"""
+        return self._payload is not None or self._fault is not None
 
     @property
     def raw_transport(self) -> asyncio.Transport:

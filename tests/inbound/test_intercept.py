@@ -506,3 +506,14 @@ async def test_closing_cuts_a_handshake_and_tells_a_request_why():
         assert await halfway.closed() == b""
         await gone(house)
     assert house.complaints == []
+
+
+async def test_a_request_that_is_refused_unread_is_no_hang_up():
+    house = House(tunnels=Open())
+    async with house:
+        async with house.caller() as caller:
+            await caller.tunnel(f"{HOST}:443", trusting(authority(HOST).root))
+            caller.send(b"GET / HTTP/1.1\r\nno header\r\n\r\n")
+            assert (await caller.answer()).status == 400
+        await gone(house)
+        assert house.tunnels.failures == []
