@@ -312,7 +312,7 @@ class CallerConnection(BaseProtocol):
 
     def hand_over(self, *, ended: bool) -> None:
         """The transport is another's now, or has `ended`; no more is done with it here."""
-        if ended and self.transport is not None:
+        if ended and self.transport is not None and self.transport.get_protocol() is not self:  # else we shall be told
             self._reception.lost(self)
         self._alarm.end()
         self.transport = None
