@@ -115,7 +115,10 @@ class Call:
 
     def give(self, status: int, data: bytes, *, keeps: bool) -> None:
         """Write the final answer, all of it. Raises CallerLeft."""
-        self.connection.write_last(data)
+        if keeps:
+            self.connection.write_last(data)
+        else:  # at once: only then is it seen whether the caller reads it, before the connection is closed
+            self.connection.write(data)
         self._begun(status, keeps=keeps)
 
     def _begun(self, status: int, *, keeps: bool) -> None:

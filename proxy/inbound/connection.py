@@ -132,7 +132,9 @@ class CallerConnection(BaseProtocol):
             max_field_size=limits.line,
             max_headers=limits.headers,
             auto_decompress=False,
-            max_msg_queue_size=_MOST_WAITING,
+            # One more, for it may count the request that is being answered, if its body ended behind its beginning:
+            # were the parser full before the queue, nobody would know of what it has kept.
+            max_msg_queue_size=_MOST_WAITING + 1,
         )
         super().__init__(loop, parser)
         self._feed: Any = parser.feed_data
@@ -220,8 +222,8 @@ class CallerConnection(BaseProtocol):
 
     @property
     def used(self) -> bool:
-        """Has a request come?"""
-        return self._payload is not None
+        """Has a request come, or what was meant for one?"""
+        return self._payload is not None or self._fault is not None
 
     @property
     def raw_transport(self) -> asyncio.Transport:
@@ -262,20 +264,27 @@ class CallerConnection(BaseProtocol):
         except (TimeoutError, ConnectionError):
             raise CallerLeft from None
 
+    async def caught_up(self) -> bool:
+        """No further request is taken up while answers to earlier ones pile up unread. False: it has left."""
+        try:
+            await self.drained()
+        except CallerLeft:
+            self.reset()
+            return False
+        return True
+
     def linger_briefly(self) -> None:
         self._linger_seconds = _LINGER_LATE
 
     # How it ends
 
     def reset(self) -> None:
-        """End with RST, so that a broken answer cannot be taken for a whole one, even if it lasts until the end.
-
-        What is closing already has said all that it had to.
-        """
+        """End with RST, so that a broken answer cannot be taken for a whole one, even if it lasts until the end."""
         self._leave()
-        if self.transport is not None and not self.transport.is_closing():
+        if self.transport is not None:
             sock = self.transport.get_extra_info("socket")
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            if sock is not None:  # of a TLS transport that has just lost it
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             self.transport.abort()
 
     def stop(self) -> None:
@@ -290,11 +299,12 @@ class CallerConnection(BaseProtocol):
             self.shut()
 
     def shut(self) -> None:
-        """Hear no more, and close when all is written."""
+        """Hear no more, and close when all is written, or is not read in `idle_seconds`."""
         self._deaf = True
         self._leave()
         if self.transport is not None:
             self.transport.close()
+            self._alarm.at(self._loop.time() + self.limits.idle_seconds)
 
     def early(self) -> bytes:
         """What came behind a CONNECT."""
@@ -302,7 +312,7 @@ class CallerConnection(BaseProtocol):
 
     def hand_over(self, *, ended: bool) -> None:
         """The transport is another's now, or has `ended`; no more is done with it here."""
-        if ended and self.transport is not None:
+        if ended and self.transport is not None and self.transport.get_protocol() is not self:  # else we shall be told
             self._reception.lost(self)
         self._alarm.end()
         self.transport = None
@@ -333,6 +343,8 @@ class CallerConnection(BaseProtocol):
                     return
                 self._wanted = loop.create_future()
                 await self._wanted
+            if self._paused and not await self.caught_up():
+                return
             message, payload = waiting.popleft()
             parser.message_consumed()
             if self._buffer_paused and len(waiting) <= _MOST_WAITING // 2:
@@ -340,7 +352,9 @@ class CallerConnection(BaseProtocol):
             if not await answer(self, message, payload):
                 break
             self.call = None
-            if not waiting:
+            if waiting:
+                await asyncio.sleep(0)  # other callers come first, and this answer leaves
+            else:
                 self._head_begun = False
                 self._alarm.at(loop.time() + self.limits.idle_seconds)
         self.call = None
@@ -357,8 +371,10 @@ class CallerConnection(BaseProtocol):
         self._deaf = True
 
     def _overdue(self) -> None:
-        """Of the next head; while something is answered nothing is."""
-        if self.call is None and not self._waiting:
+        """Of the next head; while something is answered nothing is. When all is said, of the last that is written."""
+        if self._deaf and self.transport is not None and self.transport.is_closing():
+            self.reset()
+        elif self.call is None and not self._waiting:
             self.shut()
 
     def _go_on(self) -> None:
@@ -378,6 +394,7 @@ class CallerConnection(BaseProtocol):
             self._resume_reading_for_buffer()
 
     async def _linger(self, payload: StreamReader) -> None:
+        self._alarm.off()
         with suppress(TimeoutError, BrokenBody):
             async with asyncio.timeout(self._linger_seconds):
                 while not (payload.is_eof() or self.transport is None or self.transport.is_closing()):

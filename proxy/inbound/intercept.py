@@ -40,16 +40,22 @@ Failing = Callable[[str, Failure], None]
 
 
 class Doorway(asyncio.Protocol):
-    """Keeps what arrives between the end of the handshake and the moment at which somebody serves it."""
+    """Keeps what arrives between the end of the handshake and the moment at which somebody serves it.
+
+    The end may be on its way to here in that very moment.
+    """
 
     def __init__(self) -> None:
         self._data = bytearray()
         self._ended: tuple[BaseException | None] | None = None
+        self._inside: CallerConnection | None = None
 
     def data_received(self, data: bytes) -> None:
         self._data += data
 
     def connection_lost(self, exc: BaseException | None) -> None:
+        if self._inside is not None:
+            self._inside.connection_lost(exc)
         self._ended = (exc,)
 
     def open(self, transport: asyncio.Transport, inside: CallerConnection) -> None:
@@ -59,6 +65,7 @@ class Doorway(asyncio.Protocol):
             inside.data_received(bytes(self._data))
         if self._ended:
             inside.connection_lost(self._ended[0])
+        self._inside = inside
 
 
 def connect_headers(message: RawRequestMessage) -> Headers:

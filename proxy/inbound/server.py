@@ -112,7 +112,8 @@ class InboundServer:
                 connection.stop()
         await self._ended(1)
         for connection in tuple(self._connections):
-            connection.reset()
+            if connection.call is not None:  # others have said all, and are closing
+                connection.reset()
 
     async def _ended(self, timeout: float) -> None:  # noqa: ASYNC109 -- likewise
         """Wait for every connection's task. It outlives a caller who left as long as an outcome is awaited."""
@@ -178,7 +179,7 @@ class InboundServer:
             if not call.passed_on:
                 self._end(story)
         if connection.writing_paused:
-            await self._read_by_caller(call)
+            await connection.caught_up()
         return call.keeps and not connection.retiring
 
     def _call(self, connection: CallerConnection, message: RawRequestMessage, payload: StreamReader) -> Call:
@@ -186,13 +187,6 @@ class InboundServer:
         if "traceparent" in headers:
             story.follow(traced(headers.getall("traceparent"), headers.getall("tracestate", ())))
         return Call(connection, message, payload, story, self._bodies)
-
-    async def _read_by_caller(self, call: Call) -> None:
-        """No further request is taken up while answers to earlier ones pile up unread."""
-        try:
-            await call.connection.drained()
-        except CallerLeft:
-            call.connection.reset()
 
     async def _open_tunnel(self, call: Call, tunnels: Tunnels) -> None:
         call.headers = connect_headers(call.message)

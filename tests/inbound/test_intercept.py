@@ -16,6 +16,7 @@ from serving import House, get, whole
 from tunnelling import HOST, OTHER, authority, configuration, intercepting, on_disk, post, trusting
 
 from proxy.authority import Authority, make_authority, utc_now
+from proxy.inbound.intercept import Doorway
 from proxy.inbound.leaves import LeafContext
 from proxy.inbound.server import ServerLimits
 from proxy.model import Tunnel
@@ -506,3 +507,62 @@ async def test_closing_cuts_a_handshake_and_tells_a_request_why():
         assert await halfway.closed() == b""
         await gone(house)
     assert house.complaints == []
+
+
+async def test_a_request_that_is_refused_unread_is_no_hang_up():
+    house = House(tunnels=Open())
+    async with house:
+        async with house.caller() as caller:
+            await caller.tunnel(f"{HOST}:443", trusting(authority(HOST).root))
+            caller.send(b"GET / HTTP/1.1\r\nno header\r\n\r\n")
+            assert (await caller.answer()).status == 400
+        await gone(house)
+        assert house.tunnels.failures == []
+
+
+class Late:
+    """A certificate that comes to hand when the transport ends, between the answer to CONNECT and the handshake."""
+
+    def __init__(self, house: House) -> None:
+        self.house = house
+
+    @property
+    def tls(self) -> ssl.SSLContext:
+        for connection in self.house.server._connections:
+            connection.transport.abort()
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+
+
+async def test_a_caller_lost_right_behind_the_answer_gives_its_seat_back_once():
+    house = House(tunnels=Open())
+    house.tunnels.kept = Late(house)
+    async with house:
+        async with house.caller() as caller:
+            caller.send(connect())
+            await caller.closed()
+        await gone(house)
+        await asyncio.sleep(0.05)
+        assert house.server._seat.page[0] == 0
+
+
+@pytest.mark.parametrize("when", ["before", "behind"])
+async def test_the_end_of_a_tunnel_is_told_once_to_whom_it_was_opened_for(when):
+    class Inside:
+        heard = ()
+
+        def connection_made(self, _transport):
+            self.heard += ("made",)
+
+        def connection_lost(self, exc):
+            self.heard += (exc,)
+
+    class Transport:
+        def set_protocol(self, protocol): ...
+
+    doorway, inside, fault = Doorway(), Inside(), OSError()
+    if when == "before":
+        doorway.connection_lost(fault)
+    doorway.open(Transport(), inside)
+    if when == "behind":
+        doorway.connection_lost(fault)
+    assert inside.heard == ("made", fault)

@@ -1,6 +1,7 @@
 """A caller who leaves: before the first byte to the provider the call stops, after it the outcome is awaited."""
 
 import asyncio
+import socket
 
 import pytest
 from rawpeer import RESET, hang_up
@@ -118,6 +119,48 @@ async def test_a_caller_who_pipelines_and_leaves_gets_no_more_called():
         way.release.set()
         await house.told(1)
         assert len(house.requests) == 1
+
+
+@pytest.mark.both_loops
+async def test_an_answer_that_ends_with_the_connection_is_not_cut_off_cleanly():
+    """The caller has shut its side and still reads: a FIN behind half of it would be its end."""
+    full, release = asyncio.Event(), asyncio.Event()
+
+    async def way(request, story):
+        sending(story)
+        return Unread(request.connection, full, release)
+
+    async with House(way) as house, house.caller() as caller:
+        caller.writer.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        caller.writer.transport.pause_reading()
+        caller.send(get(version="HTTP/1.0"))
+        async with asyncio.timeout(5):
+            await full.wait()
+        caller.writer.write_eof()
+        await asyncio.sleep(0.1)
+        release.set()
+        await house.told()
+        caller.writer.transport.resume_reading()
+        with pytest.raises(ConnectionResetError):
+            await caller.reader.read()
+
+
+class Unread(Reply):
+    """Until the caller's socket takes no more; the rest when it is released."""
+
+    def __init__(self, connection, full, release):
+        super().__init__()
+        self.connection = connection
+        self.full = full
+        self.release = release
+
+    async def chunks(self):
+        while not self.connection.transport.get_write_buffer_size():
+            yield b"x" * 16_384
+            await asyncio.sleep(0.001)
+        self.full.set()
+        await self.release.wait()
+        yield b"the rest"
 
 
 async def test_no_task_is_left_when_callers_have_left():

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 import time
 
 import pytest
@@ -185,3 +186,93 @@ async def test_a_caller_who_stops_reading_loses_the_connection_not_the_framing()
         await house.told()
         assert [story.outcome for story in house.stories] == ["abandoned"]
         assert house.server._connections == {}
+
+
+@pytest.mark.both_loops
+async def test_what_one_caller_pipelines_does_not_keep_others_waiting():
+    """A read of 256 KiB holds thousands of short requests, and what is refused is answered without a wait."""
+    reached, begun = [], asyncio.Event()
+
+    async def refuse(request, _story):
+        reached.append(request.target)
+        begun.set()
+        raise ProxyError("no_route", "x")
+
+    async with House(refuse) as house, house.caller() as caller, house.caller() as other:
+        caller.send(get("/many") * 500)
+        await begun.wait()
+        other.send(get("/other"))
+        await other.answer()
+        assert reached.index("/other") < 100
+        for _ in range(500):
+            await caller.answer()
+
+
+@pytest.mark.both_loops
+async def test_whole_answers_do_not_pile_up_unread_though_they_leave_at_the_end_of_a_turn():
+    """Each is at hand at once, as one of the provider often is: nothing but the caller's pace holds the next back."""
+    body = b"x" * 60_000
+
+    async def way(_request, story):
+        sending(story)
+        story.outcome = "forwarded"
+        reply = whole(body)
+        reply.whole = lambda: body
+        return reply
+
+    async with House(way, limits=ServerLimits(idle_seconds=0.3)) as house, house.caller() as caller:
+        caller.writer.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        caller.writer.transport.pause_reading()
+        (connection,) = house.server._connections
+        most = 0
+        caller.send(get() * 300)
+        async with asyncio.timeout(SOON):
+            while house.server._connections:
+                if connection.transport is not None:
+                    most = max(most, connection.transport.get_write_buffer_size())
+                await asyncio.sleep(0)
+        assert most < 4 * len(body)
+        assert len(house.stories) < 300
+
+
+@pytest.mark.both_loops
+async def test_a_last_answer_that_nobody_reads_does_not_keep_its_connection():
+    """What is left of it is too little for writing to be paused, and is not waited for by anybody."""
+
+    async def way(request, story):
+        sending(story)
+        story.outcome = "forwarded"
+        return Filling(request.connection)
+
+    async with House(way, limits=ServerLimits(idle_seconds=0.3)) as house, house.caller() as caller:
+        caller.writer.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        caller.writer.transport.pause_reading()
+        caller.send(get("/", "Connection: close"))
+        await house.told()
+        async with asyncio.timeout(SOON):
+            while house.server._connections:  # noqa: ASYNC110 -- nobody tells of a connection's end
+                await asyncio.sleep(0.02)
+
+
+class Filling(Reply):
+    """Ends when the caller's socket takes no more."""
+
+    def __init__(self, connection):
+        super().__init__()
+        self.connection = connection
+
+    async def chunks(self):
+        while not self.connection.transport.get_write_buffer_size():
+            yield b"x" * 16_384
+            await asyncio.sleep(0.001)
+
+
+async def test_the_rest_of_a_refused_body_has_its_own_time():
+    """Not what was left for the head: closing while the caller still sends could cost the answer."""
+    async with House(limit=1, limits=ServerLimits(header_seconds=0.4)) as house, house.caller() as caller:
+        await asyncio.sleep(0.2)
+        caller.send(get("/", "Content-Length: 1000", method="POST"))
+        assert (await caller.answer()).status == 413
+        await asyncio.sleep(0.5)
+        (connection,) = house.server._connections
+        assert not connection.transport.is_closing()

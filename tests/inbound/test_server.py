@@ -351,6 +351,28 @@ async def test_connections_are_kept_and_requests_on_them_answered_in_order():
         assert len({story.request_id for story in await house.told(4)}) == 4
 
 
+async def test_no_request_is_lost_in_the_parser_behind_one_whose_body_came_late():
+    """Its end is counted by the parser when it is being answered already: one fewer fits the queue."""
+    release = asyncio.Event()
+
+    async def way(request, story):
+        await request.hold(10)
+        await release.wait()
+        story.outcome = "forwarded"
+        return whole(b"x")
+
+    async with House(way) as house, house.caller() as caller:
+        caller.send(post(b"abc")[:-3])
+        await asyncio.sleep(0.02)
+        caller.send(b"abc")
+        await asyncio.sleep(0.02)
+        caller.send(get() * 40)
+        await asyncio.sleep(0.02)
+        release.set()
+        for _ in range(41):
+            assert (await caller.answer()).status == 200
+
+
 async def test_a_flood_of_pipelined_requests_is_answered_one_by_one():
     async with House() as house, house.caller() as caller:
         caller.send(get() * 500)
