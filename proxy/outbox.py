@@ -20,6 +20,10 @@ class Outbox:
             self._loop.call_soon(self._empty)
 
     def _empty(self) -> None:
-        leaving, self._leaving = self._leaving, []
-        for leave in leaving:
-            leave()
+        leaving, self._leaving = iter(self._leaving), []
+        try:
+            for leave in leaving:
+                leave()
+        finally:  # should one break its word, the others still leave
+            for leave in leaving:
+                self.put(leave)

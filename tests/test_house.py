@@ -46,7 +46,7 @@ LAYERS = """
     partial
     source
     model
-    errors clock hardening line notify outbox stopping remembered __init__
+    alarm errors clock hardening line notify outbox stopping remembered __init__
 """
 """From the top down. A row imports from rows below it; two rooms of one row do not know each other."""
 

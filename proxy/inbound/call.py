@@ -9,7 +9,8 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 from proxy.errors import ProxyError
 from proxy.inbound.bodies import Bodies
-from proxy.inbound.connection import BrokenBody, CallerConnection
+from proxy.inbound.connection import CallerConnection
+from proxy.inbound.terms import BrokenBody
 from proxy.model import Headers, Tunnel
 from proxy.telemetry.story import Story
 

@@ -10,7 +10,6 @@ import socket
 import struct
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Final, Protocol, cast
 
 from aiohttp.base_protocol import BaseProtocol
@@ -18,8 +17,9 @@ from aiohttp.http import HttpProcessingError, HttpRequestParser, RawRequestMessa
 from aiohttp.streams import StreamReader
 from aiohttp.tcp_helpers import tcp_keepalive
 
+from proxy.alarm import Alarm
+from proxy.inbound.terms import BrokenBody, CallerLeft, ServerLimits
 from proxy.model import Tunnel
-from proxy.outbound.alarm import Alarm
 from proxy.outbox import Outbox
 
 _READ_BUFFER: Final = 64 * 1024
@@ -31,26 +31,6 @@ the caller, still sending, might never see why."""
 _LINGER_LATE: Final = 1.0
 """The same for a body that did not come in time: more of it would make the deadline a lie."""
 _RESET: Final = struct.pack("ii", 1, 0)
-
-
-@dataclass(frozen=True, slots=True)
-class ServerLimits:
-    """What one caller may take. `line` in bytes, of the request line and of each header; `headers` counts them."""
-
-    header_seconds: float = 10
-    body_seconds: float = 15
-    idle_seconds: float = 75
-    line: int = 8190
-    headers: int = 128
-    connections: int = 4096
-
-
-class CallerLeft(Exception):
-    """Nobody is there to write to."""
-
-
-class BrokenBody(Exception):
-    """What follows the head is no body."""
 
 
 class Leaving(Protocol):
@@ -355,6 +335,7 @@ class CallerConnection(BaseProtocol):
             if waiting:
                 await asyncio.sleep(0)  # other callers come first, and this answer leaves
             else:
+                del message, payload  # nothing of a caller is held while it rests
                 self._head_begun = False
                 self._alarm.at(loop.time() + self.limits.idle_seconds)
         self.call = None

@@ -6,8 +6,8 @@ from typing import Final
 from proxy.errors import ProxyError
 from proxy.headers import answer_headers
 from proxy.inbound.call import Call
-from proxy.inbound.connection import CallerLeft
 from proxy.inbound.problem import reason
+from proxy.inbound.terms import CallerLeft
 from proxy.model import Headers, UpstreamResponse
 
 _BODILESS: Final = (204, 304)

@@ -16,11 +16,12 @@ from proxy.errors import ProxyError
 from proxy.inbound.accepting import Accepting
 from proxy.inbound.bodies import Bodies
 from proxy.inbound.call import Call
-from proxy.inbound.connection import CallerConnection, CallerLeft, ServerLimits
+from proxy.inbound.connection import CallerConnection
 from proxy.inbound.intercept import connect_headers, established, turn
 from proxy.inbound.problem import problem, refusal_phrase
 from proxy.inbound.reading import headers_of, unreadable
 from proxy.inbound.relay import relay, relayed, write_own
+from proxy.inbound.terms import CallerLeft, ServerLimits
 from proxy.inbound.tunnels import Tunnels
 from proxy.inbound.turns import Seat, Turns
 from proxy.model import Clock, Headers, InboundRequest, Tunnel, UpstreamResponse

@@ -10,8 +10,8 @@ from typing import Final, Protocol, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
+from proxy.alarm import Alarm
 from proxy.errors import ProxyError
-from proxy.outbound.alarm import Alarm
 from proxy.outbound.answer import Answer
 from proxy.outbound.heads import LINE, REASONS, Unfit, lasts, read
 from proxy.outbound.transport import Patience

@@ -2,7 +2,7 @@ import asyncio
 
 from virtual_time import in_virtual_time
 
-from proxy.outbound.alarm import Alarm
+from proxy.alarm import Alarm
 
 
 class Rung(list):
