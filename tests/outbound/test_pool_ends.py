@@ -130,6 +130,35 @@ async def test_what_comes_in_the_turn_of_asking_leaves_the_request_unsent(monkey
         assert peer.connections == 1
 
 
+@pytest.mark.both_loops
+async def test_who_gives_up_in_the_turn_of_the_answer_takes_nothing_from_who_asks_next(monkeypatch):
+    """The connection is another's by then: cut off, that one would wait for ever."""
+    go = asyncio.get_running_loop().create_future()
+    updated = Line.buffer_updated
+
+    def between(line, nbytes):
+        if not go.done():
+            go.set_result(None)
+            updated(line, nbytes)
+            first.cancel()
+        else:
+            updated(line, nbytes)
+
+    async def after():
+        await go
+        return await sender.fetch("POST", f"{peer.url}/", body=b"next")
+
+    monkeypatch.setattr(Line, "buffer_updated", between)
+    async with opened("wire") as sender, RawPeer(lambda request: ok(request.body)) as peer:
+        first = asyncio.create_task(sender.fetch("POST", f"{peer.url}/", body=b"first"))
+        following = asyncio.create_task(after())
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        assert await asyncio.wait_for(following, 1) == (200, b"next")
+        assert [request.body for request in peer.requests] == [b"first", b"next"]
+        assert peer.connections == 1
+
+
 async def test_what_is_closed_in_the_turn_of_asking_is_not_written():
     with by_hand() as peer:
         async with opened("wire") as sender:
