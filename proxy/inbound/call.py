@@ -127,12 +127,17 @@ class Call:
         self.keeps = keeps
         self.story.status = status
 
+    def break_off(self) -> None:
+        """What was begun must not be taken for whole, nor another answer follow in it."""
+        self.keeps = False
+        self.connection.reset()
+
     def leave(self) -> None:
         """The caller has gone. Before the first byte to the provider all stops; after it the outcome is awaited.
 
         What is only being relayed has its outcome.
         """
-        self.left = True
+        self.left, self.keeps = True, False
         if self.begun or self.story.sent == "no":
             self.connection.stop()
 

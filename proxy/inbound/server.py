@@ -167,7 +167,7 @@ class InboundServer:
             self._refuse(call, error)
         except CallerLeft:
             story.outcome = "abandoned"
-            connection.reset()  # a body that was begun must not be taken for whole, nor another follow in it
+            call.break_off()
         except asyncio.CancelledError:
             self._stopped(call)
             if not (call.left or self._closing):
@@ -208,7 +208,7 @@ class InboundServer:
         if story.sent == "maybe":
             error.sent = "maybe"
         if call.begun:
-            call.connection.reset()
+            call.break_off()
             return
         status, headers, body = problem(error, story.request_id)
         try:

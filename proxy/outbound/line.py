@@ -268,16 +268,14 @@ class Line(asyncio.BufferedProtocol):
         if self._closed or self.transport.is_closing() or not self.is_silent():
             self._refuse_to_leave()
             return
-        if len(body) <= _PIECE:
-            self.transport.write(head + body)
-        else:
-            self.transport.write(head)
-            self._unsent = memoryview(body)
-            self._pump()
+        self.transport.write(head + body[:_PIECE])
         if self._below.is_closing():  # after a reset the kernel refuses, and the transport closes at once
             self._refuse_to_leave()
-        else:
-            self._message = None
+            return
+        self._message = None
+        if len(body) > _PIECE:
+            self._unsent = memoryview(body)[_PIECE:]
+            self._pump()
 
     def _refuse_to_leave(self) -> None:
         self._tell_end()
@@ -298,7 +296,7 @@ class Line(asyncio.BufferedProtocol):
 
     def _pump(self) -> None:
         """Write what is left of a long body, as far as the connection takes it."""
-        while self._unsent and not self._full and not self._closed:
+        while self._unsent and not (self._full or self._closed or self._below.is_closing()):
             piece, self._unsent = self._unsent[:_PIECE], self._unsent[_PIECE:] or None
             self.transport.write(piece)
 

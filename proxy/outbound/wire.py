@@ -58,7 +58,7 @@ class WireTransport:
         try:
             await answer.head
         except asyncio.CancelledError:
-            line.abort()
+            await answer.close()  # not the line itself: it may be another's, if the answer came in this very turn
             raise
         except ProxyError as fault:
             attempt.sent = fault.sent

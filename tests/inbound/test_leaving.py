@@ -5,7 +5,7 @@ import socket
 
 import pytest
 from rawpeer import RESET, hang_up
-from serving import House, Reply, get, post, sending, whole
+from serving import BROKEN, House, Reply, get, post, sending, whole
 
 from proxy.errors import ProxyError
 
@@ -98,6 +98,17 @@ async def test_in_the_middle_of_an_answer_the_rest_is_given_up_at_once(leave):
         leave(caller)
         (story,) = await house.told()
         assert (story.outcome, story.status, reply.closed) == ("abandoned", 200, True)
+        assert not house.server._connections  # else so many who leave like this would fill the house for ever
+
+
+async def test_behind_an_answer_that_was_broken_off_no_further_request_is_taken():
+    """Its caller would never hear of it."""
+    reply = Reply((b"half", BROKEN), headers=(("Content-Length", "9"),))
+    async with House(reply) as house, house.caller() as caller:
+        caller.send(post(b"1") + post(b"2"))
+        await caller.closed()
+        await house.told()
+        assert house.bodies == [b"1"]
 
 
 async def test_in_the_middle_of_a_body_nothing_is_left_behind(leave):

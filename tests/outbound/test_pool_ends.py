@@ -130,6 +130,58 @@ async def test_what_comes_in_the_turn_of_asking_leaves_the_request_unsent(monkey
         assert peer.connections == 1
 
 
+@pytest.mark.both_loops
+async def test_who_gives_up_in_the_turn_of_the_answer_takes_nothing_from_who_asks_next(monkeypatch):
+    """The connection is another's by then: cut off, that one would wait for ever."""
+    go = asyncio.get_running_loop().create_future()
+    updated = Line.buffer_updated
+
+    def between(line, nbytes):
+        if not go.done():
+            go.set_result(None)
+            updated(line, nbytes)
+            first.cancel()
+        else:
+            updated(line, nbytes)
+
+    async def after():
+        await go
+        return await sender.fetch("POST", f"{peer.url}/", body=b"next")
+
+    monkeypatch.setattr(Line, "buffer_updated", between)
+    async with opened("wire") as sender, RawPeer(lambda request: ok(request.body)) as peer:
+        first = asyncio.create_task(sender.fetch("POST", f"{peer.url}/", body=b"first"))
+        following = asyncio.create_task(after())
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        assert await asyncio.wait_for(following, 1) == (200, b"next")
+        assert [request.body for request in peer.requests] == [b"first", b"next"]
+        assert peer.connections == 1
+
+
+@pytest.mark.both_loops
+async def test_of_a_long_body_that_was_begun_nobody_says_that_nothing_was_sent(monkeypatch, wires, caplog):
+    """The peer has the head, and the end comes while the rest is being written."""
+    with by_hand(wires.server) as peer:
+        async with opened("wire", tls=wires.client) as sender:
+            await warm(sender, peer)
+            pump = Line._pump
+
+            def cut_off(line):
+                if line._unsent:
+                    assert peer.unread() != b""
+                    peer.rst()
+                    wait_until_it_is_here(line.transport.get_extra_info("socket").fileno())
+                pump(line)
+
+            monkeypatch.setattr(Line, "_pump", cut_off)
+            with pytest.raises(ProxyError) as raised:
+                await sender.fetch("POST", f"{peer.url}/", body=b"x" * 2**22)
+            assert (raised.value.code, raised.value.sent) == ("upstream_protocol", "maybe")
+            assert sender.attempt.sent == "maybe"
+            assert not caplog.records  # nothing is written to what is gone
+
+
 async def test_what_is_closed_in_the_turn_of_asking_is_not_written():
     with by_hand() as peer:
         async with opened("wire") as sender:
