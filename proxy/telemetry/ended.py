@@ -33,6 +33,10 @@ class Ended:
 
     def flush(self) -> None:
         stories, self._waiting = self._waiting, []
-        if stories:
-            for tell in self.tells:
+        tells = iter(self.tells if stories else ())
+        try:
+            for tell in tells:
+                tell(stories)
+        finally:  # should one fail, the others are told all the same
+            for tell in tells:
                 tell(stories)
