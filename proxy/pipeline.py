@@ -178,7 +178,8 @@ class Pipeline:
         now = self.clock.monotonic
         began = now()
         token = self.tokens.at_hand(passage.lane.account, began)
-        passage.story.token = now() - began
+        if token is not None:
+            passage.story.token = now() - began
         return token
 
     async def _token(self, passage: Passage) -> Token:
