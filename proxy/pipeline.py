@@ -91,7 +91,7 @@ class Pipeline:
     inquest: Inquest | None = None
     """What is kept of a refused request, for lanes that remember some."""
     looked: dict[str, int] = field(default_factory=dict)
-    """By route, the second in which a Date was read last."""
+    """By route, the second of the monotonic clock in which a Date was read last."""
 
     async def handle(self, request: InboundRequest, story: Story) -> UpstreamResponse:
         lane, target = self.match(request)
@@ -246,9 +246,10 @@ class Pipeline:
         """Read of an answer what the way ahead and the log need; the caller still gets every byte."""
         story = passage.story
         story.provider_status = answer.status
-        now_s = self.clock.now_ms() // 1000
-        if self.looked.get(story.route) != now_s:
-            self._look_at(story.route, answer, now_s)
+        second = int(self.clock.monotonic())
+        if self.looked.get(story.route) != second:
+            self.looked[story.route] = second
+            self._look_at(story.route, answer)
         if plain is None:
             return self._judge_body(passage, answer)
         passage.refused = False
@@ -265,12 +266,11 @@ class Pipeline:
         story.outcome = "refused" if passage.refused else "healed" if passage.healing else "forwarded"
         return answer if held is not None or not refusals.reads(answer.status) else _overheard(answer, passage)
 
-    def _look_at(self, route: str, answer: UpstreamResponse, now_s: int) -> None:
+    def _look_at(self, route: str, answer: UpstreamResponse) -> None:
         """At one Date in a second: it has whole ones."""
-        self.looked[route] = now_s
         there_ms = date_ms(answer.headers)
         if there_ms is not None:
-            self.watch.skew(route, there_ms / 1000 - now_s)
+            self.watch.skew(route, there_ms / 1000 - self.clock.now_ms() // 1000)
 
 
 async def _held(answer: UpstreamResponse) -> HeldResponse:

@@ -61,7 +61,9 @@ class Call:
     async def hold(self, limit: int) -> bytes:
         payload = self.payload
         if payload.is_eof() and payload.exception() is None:
-            whole = _all(payload, limit)
+            whole = _all(payload)
+            if len(whole) > limit:
+                raise _too_large()
             self._take(len(whole))
             self._is_read = True
             return whole
@@ -142,15 +144,15 @@ class Call:
             self.connection.stop()
 
 
-def _all(payload: StreamReader, limit: int) -> bytes:
+def _all(payload: StreamReader) -> bytes:
     """Of a body that came with its head. From under its reader, who would have the connection look for more."""
     if payload is EMPTY_PAYLOAD:
         return b""
     pieces = payload._buffer  # noqa: SLF001
+    if len(pieces) == 1:
+        return pieces.popleft()
     whole = b"".join(pieces)
     pieces.clear()
-    if len(whole) > limit:
-        raise _too_large()
     return whole
 
 

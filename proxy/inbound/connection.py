@@ -171,7 +171,8 @@ class CallerConnection(BaseProtocol):
         if messages:
             self._waiting.extend(messages)
             self._payload = messages[-1][1]
-            self._go_on()
+            if (wanted := self._wanted) is not None and not wanted.done():
+                wanted.set_result(None)
             if len(self._waiting) >= _MOST_WAITING and not self._buffer_paused:
                 self._pause_reading_for_buffer()
         elif not self._head_begun and self.call is None and data:
