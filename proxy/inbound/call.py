@@ -100,15 +100,13 @@ class Call:
 
     @property
     def may_keep(self) -> bool:
-        """Can another request follow? Not behind an unread body, nor behind an upgrade that was ignored.
-
-        In the latter case aiohttp 3.14.5 drops what came in the same read (measured).
-        """
+        """Can another request follow? Not behind an unread body, nor where one behind an ignored upgrade was lost."""
         message = self.message
         return (
             (self._is_read or (self.payload.is_eof() and self.payload.exception() is None))
             and self.is_http11
-            and not (message.should_close or message.upgrade or self.connection.retiring)
+            and not (message.should_close or self.connection.retiring)
+            and (not message.upgrade or self.connection.lost_nothing)
         )
 
     def begin(self, status: int, head: bytes, *, keeps: bool) -> None:

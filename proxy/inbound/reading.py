@@ -1,5 +1,6 @@
 """The head of a caller's request: is it one that is served?"""
 
+import math
 from collections.abc import Callable
 from typing import Final
 
@@ -29,6 +30,14 @@ def texts_of(message: RawRequestMessage) -> Headers:
         return decoded(message.raw_headers)
     except ValueError:
         raise ProxyError("bad_request", "a header is not UTF-8") from None
+
+
+def left_of(message: RawRequestMessage, data: bytes) -> float:
+    """How much of a request has yet to come, if its head is the first thing in `data`; else nobody knows."""
+    end = data.find(b"\r\n\r\n") + 4
+    if "Transfer-Encoding" in message.headers or not data.startswith(message.method.encode()) or end < 4:
+        return math.nan
+    return end + int(message.headers.get("Content-Length", "0")) - len(data)
 
 
 def unreadable(fault: BaseException | None) -> ProxyError:

@@ -304,6 +304,47 @@ async def test_an_offer_of_h2c_is_ignored_and_the_request_served(payload, body):
         assert answer.values("Upgrade") == []
 
 
+@pytest.mark.both_loops
+@pytest.mark.parametrize("cut", [None, -50, -120])
+async def test_a_connection_goes_on_behind_an_offer_of_h2c(cut):
+    """Stock Java offers it with the first request of every connection; head and body may come apart."""
+    requests = get("/1", *UPGRADE), post(b"abc" * 40, *UPGRADE, target="/2"), get("/3")
+    async with House() as house, house.caller() as caller:
+        for request in requests:
+            if cut and b"abc" in request:
+                caller.send(request[:cut])
+                await asyncio.sleep(0.02)
+                caller.send(request[cut:])
+            else:
+                caller.send(request)
+            answer = await caller.answer()
+            assert (answer.status, answer.values("Connection"), answer.body) == (200, [], b"hello")
+        assert [request.target for request in house.requests] == ["/1", "/2", "/3"]
+
+
+@pytest.mark.both_loops
+async def test_of_an_offer_whose_head_comes_in_pieces_nobody_knows_what_is_behind_it():
+    async with House() as house, house.caller() as caller:
+        request = post(b"abc", *UPGRADE)
+        caller.send(request[:20])
+        await asyncio.sleep(0.02)
+        caller.send(request[20:])
+        assert (await caller.answer()).value("Connection") == "close"
+
+
+@pytest.mark.both_loops
+async def test_behind_the_body_of_an_offer_that_came_later_a_request_is_told_to_come_again_too():
+    async with House() as house, house.caller() as caller:
+        request = post(b"abc" * 40, *UPGRADE, target="/1")
+        caller.send(request[:-50])
+        await asyncio.sleep(0.02)
+        caller.send(request[-50:] + get("/2"))
+        answer = await caller.answer()
+        assert (answer.status, answer.value("Connection")) == (200, "close")
+        assert await caller.closed() == b""
+        assert [request.target for request in house.requests] == ["/1"]
+
+
 async def test_what_is_pipelined_behind_an_ignored_upgrade_is_told_to_come_again():
     async with House() as house, house.caller() as caller:
         caller.send(get("/1", *UPGRADE) + get("/2"))
