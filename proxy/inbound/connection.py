@@ -205,7 +205,7 @@ class CallerConnection(BaseProtocol):
     @property
     def lost_nothing(self) -> bool:
         """Behind an offer that was ignored. aiohttp 3.14.5 drops what came in the same read (measured)."""
-        return self._offered == 0
+        return self._offered == 0 and not self._upgraded
 
     @property
     def used(self) -> bool:
