@@ -41,9 +41,7 @@ def read(fields: Sequence[tuple[bytes, bytes]]) -> tuple[Headers, float | None]:
 
 def lasts(status: int, headers: Headers) -> bool:
     """Does the body last until the connection closes?"""
-    return status not in BODILESS and not {"content-length", "transfer-encoding"}.intersection(
-        PLACES[names_of(headers)]
-    )
+    return status not in BODILESS and _FRAMING.isdisjoint(PLACES[names_of(headers)])
 
 
 def _reason(words: tuple[bytes]) -> str:

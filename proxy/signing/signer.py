@@ -54,18 +54,6 @@ class Call(NamedTuple):
     external_id: str | None
     """The caller's own, if it sent one."""
 
-    @property
-    def method(self) -> str:
-        return self.aim.method
-
-    @property
-    def target(self) -> str:
-        return self.aim.target
-
-    @property
-    def scheme(self) -> "BoundScheme":
-        return self.aim.scheme
-
     def __repr__(self) -> str:
         return f"Call({self.aim.method}, {self.aim.target!r})"
 
