@@ -25,6 +25,9 @@ HOP_BY_HOP: Final = frozenset(
 FRAMING: Final = HOP_BY_HOP | {"host", "content-length", "expect"}
 """What the connection itself decides: no profile and no route sets these."""
 
+BODILESS: Final = (204, 304)
+"""Statuses of answers that never have a body (RFC 9112 section 6.3)."""
+
 _ENDS_HERE: Final = HOP_BY_HOP | frozenset(
     """authorization expect host content-length
     forwarded via x-real-ip x-client-ip x-cluster-client-ip true-client-ip cf-connecting-ip fastly-client-ip

@@ -4,13 +4,12 @@ from collections.abc import Iterable
 from typing import Final
 
 from proxy.errors import ProxyError
-from proxy.headers import answer_headers
+from proxy.headers import BODILESS, answer_headers
 from proxy.inbound.call import Call
 from proxy.inbound.problem import reason
 from proxy.inbound.terms import CallerLeft
 from proxy.model import Headers, UpstreamResponse
 
-_BODILESS: Final = (204, 304)
 _CHUNKED: Final = (("Transfer-Encoding", "chunked"),)
 _LAST: Final = b"0\r\n\r\n"
 """The chunk that ends a chunked body (RFC 9112 section 7.1)."""
@@ -19,7 +18,7 @@ _LAST: Final = b"0\r\n\r\n"
 def relayed(call: Call, answer: UpstreamResponse, marks: Headers) -> bool:
     """In one write, if all of it is here, as it mostly is. Raises CallerLeft."""
     whole = answer.whole()
-    if whole is None or call.left or call.method == "HEAD" or answer.status in _BODILESS:
+    if whole is None or call.left or call.method == "HEAD" or answer.status in BODILESS:
         return False
     headers, announced = answer_headers(answer.headers)
     if announced is None and call.is_http11:
@@ -40,7 +39,7 @@ async def relay(call: Call, answer: UpstreamResponse, marks: Headers) -> None:
         if call.left:
             raise CallerLeft  # noqa: TRY301  one way out
         status, (headers, announced) = answer.status, answer_headers(answer.headers)
-        if call.method == "HEAD" or status in _BODILESS:
+        if call.method == "HEAD" or status in BODILESS:
             await _bodiless(call, answer, headers + marks)
             return
         chunked = announced is None and call.is_http11

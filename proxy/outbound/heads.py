@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from proxy.headers import PLACES, decoded_names, names_of, paired, value_of
+from proxy.headers import BODILESS, PLACES, decoded_names, names_of, paired, value_of
 from proxy.model import Headers
 from proxy.outbound.trust import half, promised
 from proxy.remembered import Remembered
@@ -12,7 +12,6 @@ from proxy.remembered import Remembered
 LINE: Final = 8190
 """Bytes of one line of a head."""
 LINES: Final = 128
-BODILESS: Final = (204, 304)
 _FRAMING: Final = frozenset({"content-length", "transfer-encoding"})
 _CONTROLS: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
