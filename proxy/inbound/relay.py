@@ -17,16 +17,15 @@ _LAST: Final = b"0\r\n\r\n"
 
 def relayed(call: Call, answer: UpstreamResponse, marks: Headers) -> bool:
     """In one write, if all of it is here, as it mostly is. Raises CallerLeft."""
-    whole = answer.whole()
-    if whole is None or call.left or call.method == "HEAD" or answer.status in BODILESS:
+    status, whole = answer.status, answer.whole()
+    if whole is None or call.left or call.method == "HEAD" or status in BODILESS:
         return False
-    headers, announced = answer_headers(answer.headers)
-    if announced is None and call.is_http11:
-        headers, whole, announced = headers + _CHUNKED, _chunk(whole) + _LAST, ""
-    elif announced is not None and int(announced) != len(whole):
+    headers, length, chunked = _framed(call, answer)
+    if length not in (None, len(whole)):
         return False
-    keeps = announced is not None and call.may_keep
-    call.give(answer.status, head(answer.status, answer.reason, headers + marks, keeps=keeps) + whole, keeps=keeps)
+    keeps = (chunked or length is not None) and call.may_keep
+    data = head(status, answer.reason, headers + marks, keeps=keeps)
+    call.give(status, data + (_chunk(whole) + _LAST if chunked else whole), keeps=keeps)
     return True
 
 
@@ -36,29 +35,35 @@ async def relay(call: Call, answer: UpstreamResponse, marks: Headers) -> None:
     Raises CallerLeft, or ProxyError when the body breaks off; the answer is freed in every case.
     """
     try:
+        status = answer.status
         if call.left:
             raise CallerLeft  # noqa: TRY301  one way out
-        status, (headers, announced) = answer.status, answer_headers(answer.headers)
         if call.method == "HEAD" or status in BODILESS:
-            await _bodiless(call, answer, headers + marks)
+            await _bodiless(call, answer, marks)
             return
-        chunked = announced is None and call.is_http11
-        keeps = (chunked or announced is not None) and call.may_keep
-        if chunked:
-            headers += _CHUNKED
+        headers, length, chunked = _framed(call, answer)
+        keeps = (chunked or length is not None) and call.may_keep
         call.begin(status, head(status, answer.reason, headers + marks, keeps=keeps), keeps=keeps)
-        await _pour(call, answer, None if announced is None else int(announced), chunked=chunked)
+        await _pour(call, answer, length, chunked=chunked)
     except BaseException:
         await answer.close()
         raise
 
 
-async def _bodiless(call: Call, answer: UpstreamResponse, headers: Headers) -> None:
+def _framed(call: Call, answer: UpstreamResponse) -> tuple[Headers, int | None, bool]:
+    """The headers that go back, the length of the body if it was announced, and whether it goes in chunks."""
+    headers, announced = answer_headers(answer.headers)
+    if announced is not None:
+        return headers, int(announced), False
+    return (headers + _CHUNKED, None, True) if call.is_http11 else (headers, None, False)
+
+
+async def _bodiless(call: Call, answer: UpstreamResponse, marks: Headers) -> None:
     """A 204 has no length (RFC 9110 section 8.6)."""
-    keeps = call.may_keep
+    keeps, (headers, _) = call.may_keep, answer_headers(answer.headers)
     if answer.status == 204:
         headers = tuple([row for row in headers if row[0].lower() != "content-length"])
-    call.begin(answer.status, head(answer.status, answer.reason, headers, keeps=keeps), keeps=keeps)
+    call.begin(answer.status, head(answer.status, answer.reason, headers + marks, keeps=keeps), keeps=keeps)
     async for _ in answer.chunks():
         pass
 
