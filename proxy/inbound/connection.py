@@ -212,29 +212,25 @@ class CallerConnection(BaseProtocol):
         """Has a request come, or what was meant for one?"""
         return self._payload is not None or self._fault is not None
 
-    @property
-    def raw_transport(self) -> asyncio.Transport:
+    def open_transport(self) -> asyncio.Transport:
         """Raises CallerLeft."""
-        if self.transport is None or self.transport.is_closing():
+        transport = self.transport
+        if transport is None or transport.is_closing():
             raise CallerLeft
-        return self.transport
+        return transport
 
     def write(self, data: bytes) -> None:
         """At once. Raises CallerLeft."""
-        transport = self.raw_transport
+        transport = self.open_transport()
         self._leave()
         transport.write(data)
 
     def write_last(self, data: bytes) -> None:
         """The end of an answer: it leaves with those of other callers. Raises CallerLeft."""
-        transport = self.transport
-        if transport is None or transport.is_closing():
-            raise CallerLeft
-        if self._leaving:
-            self._leaving += data
-        else:
-            self._leaving = data
+        self.open_transport()
+        if not self._leaving:
             self._reception.outbox.put(self._leave)
+        self._leaving += data
 
     def _leave(self) -> None:
         leaving, self._leaving = self._leaving, b""

@@ -107,7 +107,7 @@ async def turn(
 
 async def _handshake(outside: CallerConnection, doorway: Doorway, tls: ssl.SSLContext) -> asyncio.Transport:
     loop = asyncio.get_running_loop()
-    transport = outside.raw_transport
+    transport = outside.open_transport()
     starting = loop.create_task(
         loop.start_tls(
             transport,
