@@ -127,7 +127,9 @@ class Pipeline:
             trial = await self._enter(lane)
         try:
             self._name(passage)
-            token = self._at_hand(passage) or await self._token(passage) if passage.call.aim.scheme.token else None
+            token = None
+            if passage.call.aim.scheme.token:
+                token = self._at_hand(passage) or await self._token(passage)
             reply = await self._send(passage, token, "first")
             if passage.refused and token is not None:
                 reply = await self._heal(passage, token, reply)
@@ -247,7 +249,7 @@ class Pipeline:
         story = passage.story
         story.provider_status = answer.status
         second = int(self.clock.monotonic())
-        if self.looked.get(story.route) != second:
+        if self.looked.get(story.route) != second:  # a Date has whole ones: one in each is enough
             self.looked[story.route] = second
             self._look_at(story.route, answer)
         if plain is None:
@@ -267,7 +269,7 @@ class Pipeline:
         return answer if held is not None or not refusals.reads(answer.status) else _overheard(answer, passage)
 
     def _look_at(self, route: str, answer: UpstreamResponse) -> None:
-        """At one Date in a second: it has whole ones."""
+        """How far the provider's clock is from ours."""
         there_ms = date_ms(answer.headers)
         if there_ms is not None:
             self.watch.skew(route, there_ms / 1000 - self.clock.now_ms() // 1000)

@@ -265,7 +265,7 @@ class Line(asyncio.BufferedProtocol):
         if self._message is None:
             return
         head, body = self._message
-        if self._closed or self.transport.is_closing() or not self.is_silent():
+        if not (self.is_open and self.is_silent()):
             self._refuse_to_leave()
             return
         self.transport.write(head + body[:_PIECE])

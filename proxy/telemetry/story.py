@@ -75,10 +75,7 @@ class Story:
     @property
     def sendings(self) -> int:
         """Attempts of which a byte was written; a connect that failed is none."""
-        written = 0
-        for attempt in self.attempts:
-            written += attempt.sent == "maybe"
-        return written
+        return len([attempt for attempt in self.attempts if attempt.sent == "maybe"])
 
     @property
     def sent(self) -> Sent:
