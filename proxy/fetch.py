@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from proxy.errand import Confirm, Fetch
 from proxy.errors import TokenFault, TokenSpared
 from proxy.generation import Generation
-from proxy.headers import value_of
+from proxy.headers import texts, value_of
 from proxy.model import Account, Attempt, Clock, Token
 from proxy.outbound.held import HeldResponse
 from proxy.outbound.transport import Patience, Transport
@@ -38,8 +38,9 @@ class TokenFetch:
         if body is None:
             await reply.close()
             raise TokenFault("malformed", provider_status=reply.status)
-        readable = inflated(body, value_of(reply.headers, "Content-Encoding")) or b""
-        return lane.exchange.read(reply.status, reply.headers, readable, now_ms=now_ms, started=started)
+        headers = texts(reply.fields)
+        readable = inflated(body, value_of(headers, "Content-Encoding")) or b""
+        return lane.exchange.read(reply.status, headers, readable, now_ms=now_ms, started=started)
 
 
 async def unleased() -> None:

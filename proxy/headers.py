@@ -6,14 +6,15 @@ then a look-alike would shadow what Paraf signs.
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from operator import itemgetter
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from proxy.errors import ProxyError
-from proxy.model import Headers
+from proxy.model import Fields, Headers
 from proxy.remembered import Remembered
 
 HOP_BY_HOP: Final = frozenset(
@@ -190,28 +191,49 @@ def date_ms(headers: Headers) -> int | None:
         return None
 
 
-def answer_headers(headers: Headers) -> tuple[Headers, str | None]:
-    """The provider's headers that go back, and its Content-Length.
+def texts(fields: Fields) -> Headers:
+    """Bytes that are not UTF-8 become surrogates."""
+    rows = zip(*fields, strict=True)
+    return tuple([(name.decode(), value.rstrip().decode("utf-8", "surrogateescape")) for name, value in rows])
+
+
+def answer_lines(fields: Fields) -> tuple[bytes, bytes | None]:
+    """The lines of the provider's header that go back, and its Content-Length.
 
     No hop-by-hop ones do, no Proxy-*, none that look like Paraf's own.
     """
-    keep, connections, length = _GOING_BACK[names_of(headers)]
-    kept = keep(headers)
+    names, values = fields
+    form, pick, connections, length = _GOING_BACK[names]
     for place in connections:
-        if nominated := _listed(headers[place][1]) - _STAY_IN_ANSWERS:
-            kept = tuple([row for row in kept if fold(row[0]) not in nominated])
-    return kept, None if length is None else headers[length][1]
+        if nominated := _NOMINATED[values[place],]:
+            return answer_lines(without(fields, nominated, place))
+    return form % pick(values), None if length is None else values[length]
 
 
-def _going_back(names: tuple[str, ...]) -> tuple[Pick, Sequence[int], int | None]:
-    """What takes those rows; where `Connection` stands, and `Content-Length`."""
-    folded = [fold(name) for name in names]
-    theirs = [
-        place
-        for place, name in enumerate(folded)
-        if name not in HOP_BY_HOP and not name.startswith(("x-paraf-", "proxy-"))
+def without(fields: Fields, folded: AbstractSet[str], place: int | None = None) -> Fields:
+    """Those of other names, and not the one at that place."""
+    left = [
+        (name, value)
+        for at, (name, value) in enumerate(zip(*fields, strict=True))
+        if at != place and fold(name.decode()) not in folded
     ]
-    return _rows(theirs), _connections(names), PLACES[names].get("content-length", (None,))[0]
+    return tuple([name for name, _ in left]), tuple([value for _, value in left])
+
+
+Back = tuple[bytes, Callable[[Sequence[bytes]], Any], Sequence[int], int | None]
+"""A form of the lines that go back, and what takes their values; where `Connection` and `Content-Length` stand."""
+
+
+def _going_back(names: tuple[bytes, ...]) -> Back:
+    own = decoded_names(names)
+    theirs = [place for place, name in enumerate(own) if _goes_back(fold(name))]
+    form = b"".join([names[place].replace(b"%", b"%%") + b": %b\r\n" for place in theirs])
+    pick = itemgetter(*theirs) if theirs else lambda _: ()
+    return form, pick, _connections(own), PLACES[own].get("content-length", (None,))[0]
+
+
+def _goes_back(folded: str) -> bool:
+    return folded not in HOP_BY_HOP and not folded.startswith(("x-paraf-", "proxy-"))
 
 
 def _rows(chosen: Sequence[int]) -> Pick:
@@ -234,7 +256,13 @@ def _connections(names: tuple[str, ...]) -> tuple[int, ...]:
     return tuple([place for place, name in enumerate(names) if fold(name) == "connection"])
 
 
+def _nominated_back(words: tuple[bytes]) -> frozenset[str]:
+    """By a `Connection` of an answer."""
+    return _listed(words[0].decode("utf-8", "replace")) - _STAY_IN_ANSWERS
+
+
 _GOING_BACK: Final = Remembered(_going_back)
+_NOMINATED: Final = Remembered(_nominated_back)
 
 
 @lru_cache(maxsize=256)

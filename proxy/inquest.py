@@ -10,7 +10,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from proxy.generation import Lane
-from proxy.headers import date_ms
+from proxy.headers import date_ms, texts
 from proxy.model import Headers, SignedRequest, UpstreamResponse
 from proxy.signing.canonical import NotJson
 from proxy.signing.diagnose import diagnose
@@ -35,7 +35,7 @@ def inquest(lane: Lane, call: Call, signed: SignedRequest, answer: UpstreamRespo
         return None
     if len(call.raw_body) > LARGE:
         return Refusal(redacted(call.aim.target), (f"the body has more than {LARGE} bytes: nothing was read again",))
-    return Refusal(redacted(call.aim.target), tuple(_findings(lane, call, signed, answer.headers)))
+    return Refusal(redacted(call.aim.target), tuple(_findings(lane, call, signed, texts(answer.fields))))
 
 
 def _findings(lane: Lane, call: Call, signed: SignedRequest, answer: Headers) -> Iterator[str]:

@@ -14,6 +14,8 @@ from proxy.errors import Sent
 
 Headers = tuple[tuple[str, str], ...]
 """Names as written, values as text (UTF-8), in the order sent; a name may repeat."""
+Fields = tuple[tuple[bytes, ...], tuple[bytes, ...]]
+"""The header of an answer as it came: its names, and their values. A row of names comes again and again."""
 
 STARS: Final = "********"
 
@@ -186,9 +188,9 @@ class UpstreamResponse(Protocol):
     @property
     def status(self) -> int: ...
     @property
-    def reason(self) -> str: ...
+    def reason(self) -> bytes: ...
     @property
-    def headers(self) -> Headers: ...
+    def fields(self) -> Fields: ...
 
     def whole(self) -> bytes | None:
         """The body, if all of it has come already; it then need not be asked for in chunks."""

@@ -18,8 +18,8 @@ from proxy.deadline import Task
 from proxy.errors import ProxyError
 from proxy.gate import RETRY_AFTER
 from proxy.generation import Lane
-from proxy.headers import date_ms, value_of
-from proxy.model import Attempt, Clock, Headers, InboundRequest, Token, UpstreamResponse
+from proxy.headers import date_ms, texts, value_of
+from proxy.model import Attempt, Clock, Fields, InboundRequest, Token, UpstreamResponse
 from proxy.outbound.held import CopiedResponse, Ending, FollowedResponse, HeldResponse
 from proxy.outbound.transport import Transport
 from proxy.recent import Inquest
@@ -262,7 +262,7 @@ class Pipeline:
     def _judge_body(self, passage: Passage, answer: UpstreamResponse) -> UpstreamResponse:
         story, refusals = passage.story, passage.lane.refusals
         held = answer.whole() if refusals.wants(answer.status) else None
-        verdict = refusals.judge(answer.status, None if held is None else _said(answer.headers, held))
+        verdict = refusals.judge(answer.status, None if held is None else _said(answer.fields, held))
         passage.refused = verdict.refused and held is not None
         story.understood(verdict.code, verdict.code_class)
         story.outcome = "refused" if passage.refused else "healed" if passage.healing else "forwarded"
@@ -270,7 +270,7 @@ class Pipeline:
 
     def _look_at(self, route: str, answer: UpstreamResponse) -> None:
         """How far the provider's clock is from ours."""
-        there_ms = date_ms(answer.headers)
+        there_ms = date_ms(texts(answer.fields))
         if there_ms is not None:
             self.watch.skew(route, there_ms / 1000 - self.clock.now_ms() // 1000)
 
@@ -285,15 +285,15 @@ def _overheard(answer: UpstreamResponse, passage: Passage) -> UpstreamResponse:
     """Its code is read while it passes: the caller does not wait for it."""
 
     def read(body: bytes) -> None:
-        verdict = passage.lane.refusals.judge(answer.status, _said(answer.headers, body))
+        verdict = passage.lane.refusals.judge(answer.status, _said(answer.fields, body))
         passage.story.understood(verdict.code, verdict.code_class)
 
     return CopiedResponse(answer, HOLD, read)
 
 
-def _said(headers: Headers, body: bytes) -> Any:
+def _said(fields: Fields, body: bytes) -> Any:
     """The JSON value of an answer, as far as it can be read."""
-    readable = inflated(body, value_of(headers, "Content-Encoding"))
+    readable = inflated(body, value_of(texts(fields), "Content-Encoding"))
     return parsed(readable) if readable else None
 
 

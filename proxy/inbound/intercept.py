@@ -76,9 +76,8 @@ def connect_headers(message: RawRequestMessage) -> Headers:
     return texts_of(message)
 
 
-def established(marks: Headers) -> bytes:
-    lines = "".join(f"{name}: {value}\r\n" for name, value in marks)
-    return f"HTTP/1.1 200 Connection established\r\n{lines}\r\n".encode()
+def established(marks: bytes) -> bytes:
+    return b"HTTP/1.1 200 Connection established\r\n%b\r\n" % marks
 
 
 async def turn(

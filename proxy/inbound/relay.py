@@ -1,36 +1,35 @@
 """The answer's way back to the caller: the provider's bytes, chunk by chunk, at the pace at which they are read."""
 
-from collections.abc import Iterable
 from typing import Final
 
 from proxy.errors import ProxyError
-from proxy.headers import BODILESS, answer_headers
+from proxy.headers import BODILESS, answer_lines, without
 from proxy.inbound.call import Call
 from proxy.inbound.problem import reason
 from proxy.inbound.terms import CallerLeft
 from proxy.model import Headers, UpstreamResponse
 
-_CHUNKED: Final = (("Transfer-Encoding", "chunked"),)
+_CHUNKED: Final = b"Transfer-Encoding: chunked\r\n"
 _LAST: Final = b"0\r\n\r\n"
 """The chunk that ends a chunked body (RFC 9112 section 7.1)."""
 
 
-def relayed(call: Call, answer: UpstreamResponse, marks: Headers) -> bool:
-    """In one write, if all of it is here, as it mostly is. Raises CallerLeft."""
+def relayed(call: Call, answer: UpstreamResponse, marks: bytes) -> bool:
+    """In one write, if all of it is here, as it mostly is; `marks` are our own lines. Raises CallerLeft."""
     status, whole = answer.status, answer.whole()
     if whole is None or call.left or call.method == "HEAD" or status in BODILESS:
         return False
-    headers, length, chunked = _framed(call, answer)
+    lines, length, chunked = _framed(call, answer)
     if length not in (None, len(whole)):
         return False
     keeps = (chunked or length is not None) and call.may_keep
-    data = head(status, answer.reason, headers + marks, keeps=keeps)
+    data = _head(status, answer.reason, lines + marks, keeps=keeps)
     call.give(status, data + (_chunk(whole) + _LAST if chunked else whole), keeps=keeps)
     return True
 
 
-async def relay(call: Call, answer: UpstreamResponse, marks: Headers) -> None:
-    """Status, reason, headers and body as they come; `marks` are our own headers.
+async def relay(call: Call, answer: UpstreamResponse, marks: bytes) -> None:
+    """Status, reason, header and body as they come.
 
     Raises CallerLeft, or ProxyError when the body breaks off; the answer is freed in every case.
     """
@@ -41,29 +40,28 @@ async def relay(call: Call, answer: UpstreamResponse, marks: Headers) -> None:
         if call.method == "HEAD" or status in BODILESS:
             await _bodiless(call, answer, marks)
             return
-        headers, length, chunked = _framed(call, answer)
+        lines, length, chunked = _framed(call, answer)
         keeps = (chunked or length is not None) and call.may_keep
-        call.begin(status, head(status, answer.reason, headers + marks, keeps=keeps), keeps=keeps)
+        call.begin(status, _head(status, answer.reason, lines + marks, keeps=keeps), keeps=keeps)
         await _pour(call, answer, length, chunked=chunked)
     except BaseException:
         await answer.close()
         raise
 
 
-def _framed(call: Call, answer: UpstreamResponse) -> tuple[Headers, int | None, bool]:
-    """The headers that go back, the length of the body if it was announced, and whether it goes in chunks."""
-    headers, announced = answer_headers(answer.headers)
+def _framed(call: Call, answer: UpstreamResponse) -> tuple[bytes, int | None, bool]:
+    """The lines that go back, the length of the body if it was announced, and whether it goes in chunks."""
+    lines, announced = answer_lines(answer.fields)
     if announced is not None:
-        return headers, int(announced), False
-    return (headers + _CHUNKED, None, True) if call.is_http11 else (headers, None, False)
+        return lines, int(announced), False
+    return (lines + _CHUNKED, None, True) if call.is_http11 else (lines, None, False)
 
 
-async def _bodiless(call: Call, answer: UpstreamResponse, marks: Headers) -> None:
+async def _bodiless(call: Call, answer: UpstreamResponse, marks: bytes) -> None:
     """A 204 has no length (RFC 9110 section 8.6)."""
-    keeps, (headers, _) = call.may_keep, answer_headers(answer.headers)
-    if answer.status == 204:
-        headers = tuple([row for row in headers if row[0].lower() != "content-length"])
-    call.begin(answer.status, head(answer.status, answer.reason, headers + marks, keeps=keeps), keeps=keeps)
+    keeps, status, fields = call.may_keep, answer.status, answer.fields
+    lines, _ = answer_lines(without(fields, {"content-length"}) if status == 204 else fields)
+    call.begin(status, _head(status, answer.reason, lines + marks, keeps=keeps), keeps=keeps)
     async for _ in answer.chunks():
         pass
 
@@ -91,14 +89,15 @@ def _chunk(data: bytes) -> bytes:
 def write_own(call: Call, status: int, headers: Headers, body: bytes, phrase: str | None = None) -> None:
     """An answer of Paraf's own, in one write. Raises CallerLeft."""
     keeps = call.may_keep
-    data = head(status, phrase or reason(status), (*headers, ("Content-Length", str(len(body)))), keeps=keeps)
+    own = lines_of((*headers, ("Content-Length", str(len(body)))))
+    data = _head(status, (phrase or reason(status)).encode(), own, keeps=keeps)
     call.give(status, data if call.method == "HEAD" else data + body, keeps=keeps)
 
 
-def head(status: int, phrase: str, headers: Iterable[tuple[str, str]], *, keeps: bool) -> bytes:
-    """Surrogates become again the bytes that were not UTF-8."""
-    lines = [f"HTTP/1.1 {status} {phrase}", *map(": ".join, headers)]
-    if not keeps:
-        lines.append("Connection: close")
-    lines.append("\r\n")
-    return "\r\n".join(lines).encode("utf-8", "surrogateescape")
+def lines_of(headers: Headers) -> bytes:
+    """Of our own."""
+    return "".join([f"{name}: {value}\r\n" for name, value in headers]).encode()
+
+
+def _head(status: int, phrase: bytes, lines: bytes, *, keeps: bool) -> bytes:
+    return b"HTTP/1.1 %d %b\r\n%b%b" % (status, phrase, lines, b"\r\n" if keeps else b"Connection: close\r\n\r\n")

@@ -20,7 +20,7 @@ from proxy.inbound.connection import CallerConnection
 from proxy.inbound.intercept import connect_headers, established, turn
 from proxy.inbound.problem import problem, refusal_phrase
 from proxy.inbound.reading import headers_of, unreadable
-from proxy.inbound.relay import relay, relayed, write_own
+from proxy.inbound.relay import lines_of, relay, relayed, write_own
 from proxy.inbound.terms import CallerLeft, ServerLimits
 from proxy.inbound.tunnels import Tunnels
 from proxy.inbound.turns import Seat, Turns
@@ -230,11 +230,10 @@ class InboundServer:
         self._tell(story)
 
 
-def _marks(story: Story) -> Headers:
-    request_id = "X-Paraf-Request-Id", story.request_id
-    if story.external_id:
-        return request_id, ("X-Paraf-External-Id", story.external_id)
-    return (request_id,)
+def _marks(story: Story) -> bytes:
+    """What the caller gets to know beside the provider's answer."""
+    line = f"X-Paraf-Request-Id: {story.request_id}\r\n".encode()
+    return line + lines_of(_external_id(story)) if story.external_id else line
 
 
 def _external_id(story: Story) -> Headers:

@@ -13,7 +13,7 @@ from proxy.errors import ProxyError
 from proxy.generation import Lane
 from proxy.inbound.server import Way
 from proxy.inbound.ways import match
-from proxy.model import Clock, Headers, InboundRequest, UpstreamResponse
+from proxy.model import Clock, Fields, InboundRequest, UpstreamResponse
 from proxy.routes import RouteTable
 from proxy.signing.profile import Profile, TokenAnswer
 from proxy.telemetry.story import Story
@@ -31,15 +31,12 @@ class Answer:
 
     body: bytes
     status: int = 200
-    reason: str = "OK"
+    reason: bytes = b"OK"
 
     @property
-    def headers(self) -> Headers:
-        return (
-            ("Content-Type", "application/json"),
-            ("Content-Length", str(len(self.body))),
-            ("Cache-Control", "no-store"),
-        )
+    def fields(self) -> Fields:
+        names = b"Content-Type", b"Content-Length", b"Cache-Control"
+        return names, (b"application/json", b"%d" % len(self.body), b"no-store")
 
     def whole(self) -> bytes:
         return self.body

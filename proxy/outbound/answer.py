@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Protocol
 
 from proxy.errors import ProxyError
-from proxy.model import Headers
+from proxy.model import Fields
 
 
 class Source(Protocol):
@@ -21,11 +21,11 @@ class Source(Protocol):
 
 
 class Answer:
-    """An UpstreamResponse from `head` on. Bytes of a header that are not UTF-8 are kept as surrogates."""
+    """An UpstreamResponse from `head` on."""
 
-    __slots__ = ("_fault", "_line", "_pieces", "_wanted", "ended", "head", "headers", "reason", "size", "status")
-    headers: Headers
-    reason: str
+    __slots__ = ("_fault", "_line", "_pieces", "_wanted", "ended", "fields", "head", "reason", "size", "status")
+    fields: Fields
+    reason: bytes
 
     def __init__(self, line: Source, head: "asyncio.Future[None]") -> None:
         self.head = head

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Literal
 
 from proxy.errors import ProxyError
-from proxy.model import Headers, UpstreamResponse
+from proxy.model import Fields, UpstreamResponse
 
 
 class HeldResponse:
@@ -23,12 +23,12 @@ class HeldResponse:
         return self._response.status
 
     @property
-    def reason(self) -> str:
+    def reason(self) -> bytes:
         return self._response.reason
 
     @property
-    def headers(self) -> Headers:
-        return self._response.headers
+    def fields(self) -> Fields:
+        return self._response.fields
 
     async def hold(self) -> bytes | None:
         """The whole body, or None when it is longer than the limit. Raises ProxyError when it breaks off."""
@@ -73,7 +73,7 @@ class CopiedResponse:
         self._read: Callable[[bytes], None] | None = read
         self.status = response.status
         self.reason = response.reason
-        self.headers = response.headers
+        self.fields = response.fields
 
     def whole(self) -> bytes | None:
         body = self._response.whole()
@@ -117,12 +117,12 @@ class FollowedResponse:
         return self._response.status
 
     @property
-    def reason(self) -> str:
+    def reason(self) -> bytes:
         return self._response.reason
 
     @property
-    def headers(self) -> Headers:
-        return self._response.headers
+    def fields(self) -> Fields:
+        return self._response.fields
 
     def whole(self) -> bytes | None:
         body = self._response.whole()

@@ -189,7 +189,7 @@ class Line(asyncio.BufferedProtocol):
         """The end of a body without length, if it is said by who said the body: what ends otherwise was cut off."""
         self._tell_end()
         answer = self._answer
-        if answer is not None and answer.status and lasts(answer.status, answer.headers) and _has_ended(self.transport):
+        if answer is not None and answer.status and lasts(answer.status, answer.fields) and _has_ended(self.transport):
             self._more = True
             answer.end()
             self._finish()
@@ -231,7 +231,7 @@ class Line(asyncio.BufferedProtocol):
             raise Unfit
         if self._mute > LINE and any(len(name) + len(value) > LINE for name, value in fields):
             raise Unfit
-        answer.headers, keep = read(fields)
+        answer.fields, keep = read(fields)
         if keep is not None:
             self.keep = min(self._pool.keep, keep)
         answer.reason, answer.status = REASONS[self._reason,], status

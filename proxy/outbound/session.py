@@ -14,7 +14,7 @@ from aiohttp.http_writer import StreamWriter
 from yarl import URL
 
 from proxy.errors import ProxyError, StartError
-from proxy.model import Attempt, Headers, SignedRequest
+from proxy.model import Attempt, Fields, SignedRequest
 from proxy.outbound.dial import Dial, Road, verified_tls
 from proxy.outbound.message import written
 from proxy.outbound.pool import CleanPool, Wire
@@ -170,16 +170,15 @@ def _is_fit(response: aiohttp.ClientResponse) -> bool:
 
 
 class _Answer:
-    """UpstreamResponse over aiohttp's. Bytes of a header that are not UTF-8 are kept as surrogates."""
+    """UpstreamResponse over aiohttp's."""
 
-    __slots__ = ("_response", "headers", "reason", "status")
+    __slots__ = ("_response", "fields", "reason", "status")
 
     def __init__(self, response: _TimedResponse) -> None:
         self.status = response.status
-        self.reason = response.reason or ""
-        self.headers: Headers = tuple(
-            (name.decode("ascii"), value.decode("utf-8", "surrogateescape")) for name, value in response.raw_headers
-        )
+        self.reason = (response.reason or "").encode("utf-8", "surrogateescape")
+        raw = response.raw_headers
+        self.fields: Fields = tuple([name for name, _ in raw]), tuple([value for _, value in raw])
         self._response = response
 
     def whole(self) -> bytes | None:

@@ -22,10 +22,15 @@ class Reply:
 
     parts: tuple = ()
     status: int = 200
-    reason: str = "OK"
+    reason: bytes = b"OK"
     headers: tuple = ()
     closed: bool = False
     ended: bool = False
+
+    @property
+    def fields(self):
+        rows = [(name.encode(), value.encode("utf-8", "surrogateescape")) for name, value in self.headers]
+        return tuple([name for name, _ in rows]), tuple([value for _, value in rows])
 
     def whole(self) -> bytes | None:
         return None

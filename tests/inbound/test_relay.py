@@ -19,7 +19,7 @@ async def test_status_reason_headers_and_body_are_relayed():
     reply = Reply(
         (b"\x1f\x8b", b"not really gzip"),
         status=402,
-        reason="Pay  Zahlung nötig",
+        reason="Pay  Zahlung nötig".encode(),
         headers=(
             ("X-B", "1"),
             ("set-cookie", "a"),

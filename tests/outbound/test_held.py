@@ -35,7 +35,7 @@ async def read(response):
 async def test_read_to_its_end_it_is_whole(sender, method, data, body):
     async with RawPeer(lambda request: data) as peer:
         response, told = await followed(sender, peer, method)
-        assert (response.status, response.reason, told) == (200, "OK", [])
+        assert (response.status, response.reason, told) == (200, b"OK", [])
         assert await read(response) == body
         assert told == ["whole"]
         await response.close()

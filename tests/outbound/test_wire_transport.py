@@ -11,6 +11,7 @@ from rawpeer import CLOSE, RawPeer, chunked, ok
 from sending import SYSTEM, opened
 
 from proxy.errors import ProxyError
+from proxy.headers import texts
 from proxy.outbound.dial import verified_tls
 from proxy.outbound.transport import Patience
 
@@ -81,7 +82,7 @@ async def test_what_is_no_body_has_a_bound(sender, flood):
 async def test_blanks_behind_a_value_are_not_part_of_it(sender):
     async with RawPeer(lambda request: ok(b"", "X-One:  a b \t ", "X-Two:")) as peer:
         reply = await sender.send("GET", f"{peer.url}/")
-        assert reply.headers[:2] == (("X-One", "a b"), ("X-Two", ""))
+        assert texts(reply.fields)[:2] == (("X-One", "a b"), ("X-Two", ""))
 
 
 async def test_a_whole_answer_is_there_at_once_and_can_still_be_read(sender):
