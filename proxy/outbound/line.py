@@ -100,9 +100,9 @@ class Line(asyncio.BufferedProtocol):
         return not events or (self.fresh and self._secure and events[0][1] == select.POLLIN)
 
     def wakes(self, now: float, trusted: float) -> bool:
-        """Can it be used again? `trusted`: the age up to which idle connections to this provider are."""
+        """Can it be asked? `trusted`: the age up to which idle connections to this provider are."""
         since = self._idle_since
-        if since is None or self._closed or self.transport.is_closing() or self._look(0):
+        if since is None or self._closed or self.transport.is_closing():
             self._tell_end()
             return False
         self._idle_since = None
@@ -265,7 +265,7 @@ class Line(asyncio.BufferedProtocol):
         if self._message is None:
             return
         head, body = self._message
-        if not (self.is_open and self.is_silent()):
+        if self._closed or self.transport.is_closing() or not self.is_silent():
             self._refuse_to_leave()
             return
         self.transport.write(head + body[:_PIECE])

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 
 class PeerByHand:
-    """Serves its newest connection, in blocking steps in a thread."""
+    """Serves its newest connection or, counted from 0, another, in blocking steps in a thread."""
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -30,45 +30,41 @@ class PeerByHand:
     async def accept(self) -> None:
         await asyncio.to_thread(self._accept)
 
-    async def answer(self, data: bytes) -> bytes:
+    async def answer(self, data: bytes, of: int = -1) -> bytes:
         """Read what is there of a request, answer it, and return it."""
-        return await asyncio.to_thread(self._answer, data)
+        return await asyncio.to_thread(self._answer, data, of)
 
-    def fin(self) -> None:
+    def fin(self, of: int = -1) -> None:
         """No more to say, but still listening, as far as anybody can tell."""
-        self._socket.shutdown(socket.SHUT_WR)
+        self._accepted[of].shutdown(socket.SHUT_WR)
 
-    def rst(self) -> None:
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    def rst(self, of: int = -1) -> None:
+        self._accepted[of].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         # Not a wrapped socket's close, which would say goodbye first.
-        socket.socket(fileno=self._socket.detach()).close()
+        socket.socket(fileno=self._accepted[of].detach()).close()
 
-    def say(self, data: bytes) -> None:
-        self._socket.sendall(data)
+    def say(self, data: bytes, of: int = -1) -> None:
+        self._accepted[of].sendall(data)
 
-    def unread(self) -> bytes:
+    def unread(self, of: int = -1) -> bytes:
         """What has come since, as it is on the wire."""
-        self._socket.settimeout(0.2)
+        self._accepted[of].settimeout(0.2)
         with contextlib.suppress(TimeoutError, ConnectionError):
-            return self._socket.recv(65536)
+            return self._accepted[of].recv(65536)
         return b""
 
     def close(self) -> None:
         for each in (self._listener, *self._accepted):
             each.close()
 
-    @property
-    def _socket(self) -> socket.socket:
-        return self._accepted[-1]
-
     def _accept(self) -> None:
         accepted, _ = self._listener.accept()
         accepted.settimeout(5)
         self._accepted.append(self._tls.wrap_socket(accepted, server_side=True) if self._tls else accepted)
 
-    def _answer(self, data: bytes) -> bytes:
-        request = self._socket.recv(65536)
-        self._socket.sendall(data)
+    def _answer(self, data: bytes, of: int) -> bytes:
+        request = self._accepted[of].recv(65536)
+        self._accepted[of].sendall(data)
         return request
 
 

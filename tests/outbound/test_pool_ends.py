@@ -20,6 +20,7 @@ UVLOOP = os.environ.get("PARAF_TEST_LOOP") == "uvloop"
 """It tells of a failed write below TLS only later."""
 METHODS = ["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "POST", "PATCH"]
 OWN = ok(b"own")
+FOREIGN = ok(b"foreign")
 
 
 async def refusal(sender, method, url):
@@ -27,6 +28,17 @@ async def refusal(sender, method, url):
         await sender.fetch(method, url, body=b"x" * 100)
     assert sender.attempt.sent == raised.value.sent
     return raised.value.code, raised.value.sent
+
+
+async def over_the_next(sender, peer, method="POST"):
+    """A request that a kept connection did not take: all of it leaves once, over a new one."""
+    already = peer.connections
+    call = asyncio.create_task(sender.fetch(method, f"{peer.url}/", body=b"x" * 100))
+    await peer.accept()
+    request = await peer.answer(OWN)
+    assert (await call)[0] == 200
+    assert (request[: len(method)], request[-100:], request.count(b"HTTP/1.1")) == (method.encode(), b"x" * 100, 1)
+    assert (sender.attempt.sent, peer.connections) == ("maybe", already + 1)
 
 
 async def warm(sender, peer):
@@ -85,14 +97,17 @@ def at_once(monkeypatch, opening, act):
 async def test_a_reset_between_the_last_look_and_the_write_leaves_the_request_unsent(
     opening, monkeypatch, wires, method
 ):
-    """The kernel takes not a byte then, so it may be sent again."""
+    """The kernel takes not a byte then, so it may be sent again: over the wire the next connection takes it."""
     with by_hand(wires.server) as peer:
         async with opening(tls=wires.client) as sender:
             await warm(sender, peer)
             between_look_and_write(monkeypatch, opening, peer.rst)
-            hidden = UVLOOP and wires.server
-            told = ("upstream_protocol", "maybe") if hidden else ("upstream_unreachable", "no")
-            assert await refusal(sender, method, f"{peer.url}/") == told
+            if UVLOOP and wires.server:
+                assert await refusal(sender, method, f"{peer.url}/") == ("upstream_protocol", "maybe")
+            elif opening.args[0] == "session":
+                assert await refusal(sender, method, f"{peer.url}/") == ("upstream_unreachable", "no")
+            else:
+                await over_the_next(sender, peer, method)
 
 
 async def test_after_a_reset_at_the_write_other_kept_connections_are_not_trusted(opening, monkeypatch):
@@ -100,7 +115,10 @@ async def test_after_a_reset_at_the_write_other_kept_connections_are_not_trusted
         async with opening() as sender:
             await warm(sender, peer)
             between_look_and_write(monkeypatch, opening, peer.rst)
-            await refusal(sender, "POST", f"{peer.url}/")
+            if opening.args[0] == "session":
+                await refusal(sender, "POST", f"{peer.url}/")
+            else:
+                await over_the_next(sender, peer)
             monkeypatch.undo()
             assert not await trusts(sender, peer)
 
@@ -119,15 +137,37 @@ async def test_an_end_between_the_last_look_and_the_write_is_told_as_it_is(openi
 
 @pytest.mark.parametrize("act", ["fin", "rst", "say"])
 async def test_what_comes_in_the_turn_of_asking_leaves_the_request_unsent(monkeypatch, wires, act):
-    """It is written at the end of that turn. Words that came before were meant for somebody else, and are no answer."""
+    """It is written at the end of that turn. Words that came before were meant for somebody else, and are no answer:
+    the request goes over the next connection.
+    """
     with by_hand(wires.server) as peer:
         async with opened("wire", tls=wires.client) as sender:
             await warm(sender, peer)
-            behind(monkeypatch, Line, "wakes", [partial(peer.say, OWN) if act == "say" else getattr(peer, act)])
-            assert await refusal(sender, "POST", f"{peer.url}/") == ("upstream_unreachable", "no")
+            behind(monkeypatch, Line, "wakes", [partial(peer.say, FOREIGN) if act == "say" else getattr(peer, act)])
+            await over_the_next(sender, peer)
         if act != "rst" and not wires.server:
-            assert peer.unread() == b""
-        assert peer.connections == 1
+            assert peer.unread(of=0) == b""
+
+
+@pytest.mark.both_loops
+@pytest.mark.parametrize("act", ["fin", "rst", "say"])
+async def test_kept_connections_that_all_ended_are_passed_over_and_the_request_leaves_once(act):
+    with by_hand() as peer:
+        async with opened("wire", connections=2) as sender:
+            calls = [asyncio.create_task(sender.fetch("POST", f"{peer.url}/", body=b"x")) for _ in range(2)]
+            for each in range(2):
+                await peer.accept()
+                await peer.answer(OWN, of=each)
+            assert await asyncio.gather(*calls) == [(200, b"own")] * 2
+            (lines,) = ([*origin.idle] for origin in sender.transport._origins.values())
+            for each in range(2):
+                peer.say(FOREIGN, of=each) if act == "say" else getattr(peer, act)(of=each)
+            for line in lines:
+                wait_until_it_is_here(line.transport.get_extra_info("socket").fileno())
+            await over_the_next(sender, peer)
+            assert sender.transport._places.free == 2
+        if act != "rst":
+            assert [peer.unread(of=each) for each in range(2)] == [b"", b""]
 
 
 @pytest.mark.both_loops
@@ -189,7 +229,7 @@ async def test_what_is_closed_in_the_turn_of_asking_is_not_written():
             call = asyncio.create_task(refusal(sender, "POST", f"{peer.url}/"))
             await asyncio.sleep(0)  # asked by now
             await sender.transport.close()
-            assert await call == ("upstream_unreachable", "no")
+            assert await call == ("shutting_down", "no")
             assert peer.unread() == b""
 
 
