@@ -205,7 +205,6 @@ class UpstreamResponse(Protocol):
         ...
 
 
-@dataclass(slots=True)
 class Attempt:
     """One sending of one signed request. The transport writes `maybe` just before the first byte leaves."""
 

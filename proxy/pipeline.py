@@ -91,7 +91,7 @@ class Pipeline:
     inquest: Inquest | None = None
     """What is kept of a refused request, for lanes that remember some."""
     looked: dict[str, int] = field(default_factory=dict)
-    """By route, the second of the monotonic clock in which a Date was read last."""
+    """By route, the newest second of the monotonic clock of which an answer's Date was read."""
 
     async def handle(self, request: InboundRequest, story: Story) -> UpstreamResponse:
         lane, target = self.match(request)
@@ -237,19 +237,23 @@ class Pipeline:
             passage.asked = False
             if lane.remembers and self.inquest is not None:
                 story.refusal = self.inquest(lane, call, signed, answer)
-            return self._judge(passage, answer, plain)
+            return self._judge(passage, answer, plain, int(sent))
         finally:
             story.upstream += now() - sent
             if attempt.sent == "maybe":
                 self.watch.attempt((story.route, reason))
         return await self._send(passage, token, "reconnect")
 
-    def _judge(self, passage: Passage, answer: UpstreamResponse, plain: Meaning | None) -> UpstreamResponse:
-        """Read of an answer what the way ahead and the log need; the caller still gets every byte."""
+    def _judge(
+        self, passage: Passage, answer: UpstreamResponse, plain: Meaning | None, second: int
+    ) -> UpstreamResponse:
+        """Read of an answer what the way ahead and the log need; the caller still gets every byte.
+
+        `second`: of the monotonic clock, when it was asked for.
+        """
         story = passage.story
         story.provider_status = answer.status
-        second = int(self.clock.monotonic())
-        if self.looked.get(story.route) != second:  # a Date has whole ones: one in each is enough
+        if second > self.looked.get(story.route, -1):  # a Date has whole ones: one in each is enough
             self.looked[story.route] = second
             self._look_at(story.route, answer)
         if plain is None:

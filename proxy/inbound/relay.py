@@ -86,11 +86,10 @@ def _chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
 
 
-def write_own(call: Call, status: int, headers: Headers, body: bytes, phrase: str | None = None) -> None:
+def write_own(call: Call, status: int, lines: bytes, body: bytes, phrase: str | None = None) -> None:
     """An answer of Paraf's own, in one write. Raises CallerLeft."""
-    keeps = call.may_keep
-    own = lines_of((*headers, ("Content-Length", str(len(body)))))
-    data = _head(status, (phrase or reason(status)).encode(), own, keeps=keeps)
+    keeps, lines = call.may_keep, b"%bContent-Length: %d\r\n" % (lines, len(body))
+    data = _head(status, (phrase or reason(status)).encode(), lines, keeps=keeps)
     call.give(status, data if call.method == "HEAD" else data + body, keeps=keeps)
 
 

@@ -24,7 +24,7 @@ from proxy.inbound.relay import lines_of, relay, relayed, write_own
 from proxy.inbound.terms import CallerLeft, ServerLimits
 from proxy.inbound.tunnels import Tunnels
 from proxy.inbound.turns import Seat, Turns
-from proxy.model import Clock, Headers, InboundRequest, Tunnel, UpstreamResponse
+from proxy.model import Clock, InboundRequest, Tunnel, UpstreamResponse
 from proxy.outbox import Outbox
 from proxy.telemetry.logs import place
 from proxy.telemetry.story import Story
@@ -213,7 +213,7 @@ class InboundServer:
         status, headers, body = problem(error, story.request_id)
         try:
             phrase = refusal_phrase(error) if call.method == "CONNECT" else None
-            write_own(call, status, headers + _external_id(story), body, phrase)
+            write_own(call, status, lines_of(headers) + _external_id(story), body, phrase)
         except CallerLeft:
             story.outcome = "abandoned"
         if error.code == "request_timeout":
@@ -232,12 +232,11 @@ class InboundServer:
 
 def _marks(story: Story) -> bytes:
     """What the caller gets to know beside the provider's answer."""
-    line = f"X-Paraf-Request-Id: {story.request_id}\r\n".encode()
-    return line + lines_of(_external_id(story)) if story.external_id else line
+    return b"X-Paraf-Request-Id: %b\r\n%b" % (story.request_id.encode(), _external_id(story))
 
 
-def _external_id(story: Story) -> Headers:
-    return (("X-Paraf-External-Id", story.external_id),) if story.external_id else ()
+def _external_id(story: Story) -> bytes:
+    return f"X-Paraf-External-Id: {story.external_id}\r\n".encode() if story.external_id else b""
 
 
 def _is_loopback(sock: socket.socket) -> bool:

@@ -58,6 +58,7 @@ class Line(asyncio.BufferedProtocol):
         self._now = self._loop.time
         self._buffer = buffer
         self._pool = pool
+        self._put = pool.outbox.put
         self._parser = HttpResponseParser(self)
         self._alarm = Alarm(self._loop, self._overdue)
         self._paused = False
@@ -120,7 +121,7 @@ class Line(asyncio.BufferedProtocol):
         self._to_head = head.startswith(b"HEAD ")
         self._idle_seconds = patience.idle
         self._alarm.at(self._now() + patience.first_byte)
-        self._pool.outbox.put(self._leave)
+        self._put(self._leave)
         return answer
 
     def abort(self) -> None:
@@ -264,11 +265,11 @@ class Line(asyncio.BufferedProtocol):
         """At the end of the turn in which it was asked. What has come by now was said to somebody else."""
         if self._message is None:
             return
-        head, body = self._message
-        if self._closed or self.transport.is_closing() or not self.is_silent():
+        (head, body), transport = self._message, self.transport
+        if self._closed or transport.is_closing() or not self.is_silent():
             self._refuse_to_leave()
             return
-        self.transport.write(head + body[:_PIECE])
+        transport.write(head + body[:_PIECE])
         if self._below.is_closing():  # after a reset the kernel refuses, and the transport closes at once
             self._refuse_to_leave()
             return
