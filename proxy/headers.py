@@ -89,7 +89,8 @@ class Strip:
             nominated = _nominated(headers, connections) - _NOT_NOMINATED if connections else _NONE
             return kept if plain and not nominated else _judged(kept, rules, nominated, body_changes)
 
-        return tuple([names[place] for place in stays]), keep
+        as_it_came = plain and not connections
+        return tuple([names[place] for place in stays]), (lambda headers, _: pick(headers)) if as_it_came else keep
 
     def _rule(self, name: str) -> Rule:
         folded = fold(name)

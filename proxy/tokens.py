@@ -37,7 +37,7 @@ class Tokens:
     def at_hand(self, account: Account, now: float) -> Token | None:
         """As `get` would give it `now`, on the monotonic clock, if there is nothing to be done for it."""
         keeper = self._keepers.get(account.identity)
-        life = keeper.life if keeper else None
+        life = keeper and keeper.life
         return life.token if life and now < life.carefree_until else None
 
     async def replace(self, account: Account, refused: Token) -> Token | None:

@@ -18,8 +18,8 @@ _WORD: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _NAME: Final = re.compile(_WORD)
 _LINE: Final = re.compile(_WORD + r" /[!-\"$-~]*")
 """A method, and a target in origin-form: visible ASCII, no fragment (RFC 9112 section 3.2.1)."""
-_SHOWN: Final = bytes(byte for byte in range(256) if byte == 9 or (byte >= 32 and byte != 127))
-"""All bytes but the control characters; the tab is none. What is left without them is the ends of lines."""
+_SHOWN: Final = bytes(byte if byte == 9 or (byte >= 32 and byte != 127) else 0x3F for byte in range(256))
+"""Each byte as itself, but for the control characters; the tab is none."""
 _OURS: Final = frozenset({"host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer"})
 """Headers that say where the request goes, where it ends, or what the connection becomes."""
 _WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
@@ -35,13 +35,12 @@ def written(request: SignedRequest) -> tuple[str, bytes]:
     method, url, headers, body = request
     origin, start = _STARTS[method, url]
     names, values = zip(*headers) if headers else ((), ())  # noqa: B905 -- pairs
-    form, ends = _FORMS[names]
     length = f"Content-Length: {len(body)}\r\n" if body or method in _WITH_BODY else ""
     try:
-        head = (start + form % (*values, length)).encode()
+        head, filled = (start + _FORMS[names] % (*values, length)).encode(), "".join(values).encode()
     except UnicodeEncodeError:  # lone surrogates have no UTF-8
         raise _unwritable() from None
-    if head.translate(None, _SHOWN) != (ends + b"\r\n" if length else ends):
+    if filled.translate(_SHOWN) != filled:
         raise _unwritable()
     return origin, head
 
@@ -62,14 +61,11 @@ def _start(words: tuple[str, str]) -> tuple[str, str]:
     return f"{scheme}://{authority}", f"{line} HTTP/1.1\r\nHost: {authority}\r\n"
 
 
-def _form(names: tuple[str, ...]) -> tuple[str, bytes]:
-    """What follows in a head with these headers, to be filled with their values and the line of the length; and all
-    ends of lines of the head, but for that one.
-    """
+def _form(names: tuple[str, ...]) -> str:
+    """What follows in a head with these headers, to be filled with their values and the line of the length."""
     if not all(_NAME.fullmatch(name) and name.lower() not in _OURS for name in names):
         raise _unwritable()
-    rows = [name.replace("%", "%%") + ": %s\r\n" for name in names]
-    return "".join(rows) + "%s\r\n", b"\r\n" * (len(names) + 3)
+    return "".join([name.replace("%", "%%") + ": %s\r\n" for name in names]) + "%s\r\n"
 
 
 _STARTS: Final = Remembered(_start)

@@ -1,9 +1,8 @@
 """Signature algorithms and encodings, one line each."""
 
-import base64
 import hashlib
 import hmac
-from binascii import hexlify
+from binascii import b2a_base64, hexlify
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, Self
@@ -64,7 +63,7 @@ ASYMMETRIC: Final[dict[str, Callable[[ParsedKey, bytes], bytes]]] = {"rsa-sha256
 ALGORITHMS: Final[dict[str, Callable[[Any, bytes], bytes]]] = {**SYMMETRIC, **ASYMMETRIC}
 
 ENCODINGS: Final[dict[str, Callable[[bytes], bytes]]] = {
-    "b64": base64.b64encode,
+    "b64": lambda value: b2a_base64(value, newline=False),
     "hex": hexlify,
     "HEX": lambda value: value.hex().upper().encode(),
 }

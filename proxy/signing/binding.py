@@ -2,19 +2,19 @@
 
 import base64
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from proxy.headers import fold
 from proxy.signing.algorithms import DIGESTS, HmacKey
 from proxy.signing.profile import Choose, CredentialKind, Let, Profile, Scheme, Signature
-from proxy.signing.template import Fill, Template, compile_template
+from proxy.signing.template import Template, compile_template
 from proxy.signing.timestamps import time_formatter
 
-Lazy = Callable[["Values"], bytes]
-Rows = tuple[tuple[str, Fill, tuple[str, str] | None], ...]
-"""Headers to be made: name, what gives the value, and the whole header if it is the same for every request."""
+Lazy = Callable[[Mapping[str, bytes]], bytes]
+Rows = tuple[tuple[str, Template], ...]
+"""Headers to be made: name, and what gives the value."""
 
 
 class Values(dict[str, bytes]):
@@ -64,11 +64,27 @@ class Binding:
         return bound if bound.names else Template((HmacKey(bound.render({}), DIGESTS[algorithm]),))
 
     def headers(self, table: Mapping[str, Template]) -> Rows:
-        return tuple(_row(name, template.bind(self.known)) for name, template in table.items())
+        return tuple((name, template.bind(self.known)) for name, template in table.items())
+
+    def read(self, mentioned: Iterable[str]) -> "Read":
+        names = reached(self.profile, mentioned)
+        return Read(names, tuple([(name, self.lazy[name]) for name in self.profile.let if name in names]))
 
 
-def _row(name: str, template: Template) -> tuple[str, Fill, tuple[str, str] | None]:
-    return name, template.render, None if template.names else (name, template.render({}).decode())
+class Read(NamedTuple):
+    """What templates come to, their lets followed down: all names, and the lets, each behind those that it mentions."""
+
+    names: frozenset[str]
+    lets: tuple[tuple[str, Lazy], ...]
+
+
+def reached(profile: Profile, mentioned: Iterable[str]) -> frozenset[str]:
+    """These names, and those that the lets among them lead to."""
+    names = frozenset(mentioned)
+    for name in reversed(list(profile.let)):
+        if name in names:
+            names |= profile.let[name].names
+    return names
 
 
 def effective(profile: Profile, overrides: Mapping[str, Any]) -> dict[str, Any]:

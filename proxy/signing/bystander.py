@@ -7,7 +7,7 @@ from proxy.headers import as_sent
 from proxy.model import Headers, SignedRequest, Token
 from proxy.remembered import Remembered
 from proxy.routes import below_base
-from proxy.signing.binding import Binding
+from proxy.signing.binding import Binding, Read
 from proxy.signing.draft import Draft, making
 from proxy.signing.reading import Presented
 from proxy.signing.signer import Aim, BoundScheme, Call, Head, Signer
@@ -18,6 +18,7 @@ _NOTHING: Final = BoundScheme(
     heads=Remembered(lambda names: Head(names, lambda headers, _: headers, (), making(()), None)),
     signatures=(),
     headers_due=(),
+    read=Read(frozenset(), ()),
     header_names=(),
 )
 

@@ -22,6 +22,8 @@ except ImportError:
 MAX_DEPTH: Final = 512
 """Levels of nesting; RFC 8259 section 9 lets a reader set a limit. Deeper text is a weapon, not a payment: it costs
 seconds and hundreds of bytes a byte. It counts as no JSON, so its bytes are signed and sent as they are."""
+_SHALLOW: Final = 2 * MAX_DEPTH
+"""Bytes that hold no more levels: each has two brackets."""
 
 _BLANKS: Final = b" \t\r\n"
 _NO_BRACKETS: Final = bytes(sorted(set(range(256)) - set(b"[]{}")))
@@ -46,15 +48,15 @@ def minify(body: bytes) -> bytes:
     What it cannot read, such as half of a surrogate pair, is not its to judge.
     """
     try:
-        made = _format and _format(body, indent=-1)
+        made: bytes | None = _format and _format(body, indent=-1)
     except (ValueError, RecursionError):
         made = None
-    if made is None or _may_be_deep(body):
+    if made is None or (len(body) > _SHALLOW and _may_be_deep(body)):
         _require_json(body)
         return _without_blanks(body)
     if not body.isascii():
         _require_utf8(body)
-    return bytes(made)
+    return made
 
 
 def sort_keys(body: bytes) -> bytes:
@@ -116,10 +118,8 @@ def _require_json(body: bytes) -> None:
 
 def _may_be_deep(body: bytes) -> bool:
     """Counted with the brackets inside strings: never too low, and too high for odd texts only."""
-    if len(body) <= 2 * MAX_DEPTH:
-        return False
     brackets = body.translate(None, _NO_BRACKETS)
-    return len(brackets) > 2 * MAX_DEPTH and max(accumulate(map(_STEPS.__getitem__, brackets))) > MAX_DEPTH
+    return len(brackets) > _SHALLOW and max(accumulate(map(_STEPS.__getitem__, brackets))) > MAX_DEPTH
 
 
 def _tokens(body: bytes) -> Iterator[bytes]:

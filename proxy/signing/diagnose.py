@@ -193,7 +193,7 @@ class Search:
         self.left = max(work, 20_000)
         self._thorough = work > 0
         self._read, self._signature = read, signature
-        self._names = _names(signature)
+        self._names = signature.names
         self._base = self._leaves(Guess(Deviation("header", "", "")), signature)
 
     def run(self, at_hand: AtHand) -> list[Explanation]:
@@ -229,7 +229,7 @@ class Search:
 
     def _leaves(self, guess: Guess, signature: Signature) -> dict[str, bytes]:
         values = Values({**self._read.given, **guess.given}, {**self._read.lazy, **guess.lazy})
-        names = self._names if signature is self._signature else _names(signature)
+        names = self._names if signature is self._signature else signature.names
         return {name: values[name] for name in names}
 
     def _made(self, leaves: Mapping[str, bytes], signature: Signature) -> tuple[bytes, bytes]:
@@ -265,11 +265,6 @@ class Search:
             yield from self._seals({**self._base, **one.leaves, **other.leaves}, self._signature)
         elif one.guess.given.keys().isdisjoint(other.guess.given):
             yield from self._tried(self._trial(_joint(one.guess, other.guess)))
-
-
-def _names(signature: Signature) -> frozenset[str]:
-    keys = signature.key.names if isinstance(signature.key, Template) else frozenset[str]()
-    return signature.string.names | keys
 
 
 def _beside(beside: Explanation, tried: Signature, own: Signature) -> Iterator[Explanation]:

@@ -9,18 +9,15 @@ from typing import Any, NamedTuple
 
 from proxy.model import Headers, ParsedKey, SignedRequest
 from proxy.signing.algorithms import ALGORITHMS, ENCODINGS, HmacKey
-from proxy.signing.binding import Rows, Values
+from proxy.signing.binding import Rows
 from proxy.signing.profile import Signature
 from proxy.signing.template import Fill, Template
 
 Asked = tuple[tuple[str, bytes | str, Fill | None, Fill], ...]
 """Of each signature the algorithm, its key or what makes it, and what makes the string-to-sign."""
 
-Make = Callable[[Values], Headers]
+Make = Callable[[Mapping[str, bytes]], Headers]
 """What makes headers of the values of a request: put together at load."""
-
-Quick = Callable[[Values], tuple[str, str]]
-"""What makes the header of a signature at once."""
 
 
 class Demand(NamedTuple):
@@ -61,7 +58,15 @@ class Draft(NamedTuple):
 
 
 def making(rows: Rows) -> Make:
-    return lambda values: tuple([same or (name, render(values).decode()) for name, render, same in rows])
+    renders = [(name, template.render) for name, template in rows]
+
+    def make(values: Mapping[str, bytes]) -> Headers:
+        made: Headers = ()
+        for name, render in renders:  # a comprehension costs a third more (measured)
+            made += ((name, render(values).decode()),)
+        return made
+
+    return make
 
 
 def asked(signatures: Sequence[Signature]) -> Asked:
@@ -76,7 +81,7 @@ def _key(key: str | Template) -> tuple[bytes | str, Fill | None]:
     return (b"", key.render) if key.names else (key.render({}), None)
 
 
-def demands(signatures: Asked, values: Values) -> tuple[Demand, ...]:
+def demands(signatures: Asked, values: Mapping[str, bytes]) -> tuple[Demand, ...]:
     return tuple(
         [
             Demand(algorithm, made(values) if made else key, string(values))
@@ -85,21 +90,22 @@ def demands(signatures: Asked, values: Values) -> tuple[Demand, ...]:
     )
 
 
-def at_once(signatures: Sequence[Signature]) -> tuple[Quick, ...] | None:
-    """To be done at load; None if one of them needs a private key."""
+def at_once(signatures: Sequence[Signature]) -> Make | None:
+    """To be done at load: what makes their headers; None if one of them needs a private key."""
     if any(isinstance(each.key, str) for each in signatures):
         return None
-    return tuple([_quick(each, *asked([each])) for each in signatures])
+    makes = [_at_once(each, *asked([each])) for each in signatures]
+    return makes[0] if len(makes) == 1 else lambda values: tuple([row for make in makes for row in make(values)])
 
 
-def _quick(signature: Signature, demand: tuple[str, bytes | str, Fill | None, Fill]) -> Quick:
+def _at_once(signature: Signature, demand: tuple[str, bytes | str, Fill | None, Fill]) -> Make:
     algorithm, key, made, string = demand
     header, prefix, encode = signature.header, signature.prefix, ENCODINGS[signature.encoding]
     if isinstance(key, HmacKey):
         sign = key.sign
-        return lambda values: (header, prefix + encode(sign(string(values))).decode())
+        return lambda values: ((header, prefix + encode(sign(string(values))).decode()),)
     by = ALGORITHMS[algorithm]
-    return lambda values: (header, prefix + encode(by(made(values) if made else key, string(values))).decode())
+    return lambda values: ((header, prefix + encode(by(made(values) if made else key, string(values))).decode()),)
 
 
 def dues(signatures: Sequence[Signature]) -> tuple[tuple[str, str, str], ...]:

@@ -48,7 +48,7 @@ def guesses(read: Reading, signature: Signature, at_hand: AtHand) -> Iterator[Gu
 
 def _needed(read: Reading, signature: Signature) -> set[str]:
     """Names that the string and the key come to, lets followed down."""
-    names = set(signature.string.names) | (signature.key.names if isinstance(signature.key, Template) else set())
+    names = set(signature.names)
     for name in reversed(list(read.profile.let)):
         if name in names:
             names |= {each for _, template in let_rows(read.profile.let[name]) for each in template.names}

@@ -7,7 +7,7 @@ from typing import Any, Final
 from proxy.headers import FRAMING, fold
 from proxy.shape import closest
 from proxy.signing.algorithms import SYMMETRIC
-from proxy.signing.binding import schemes_of
+from proxy.signing.binding import reached, schemes_of
 from proxy.signing.profile import Let, Profile, Scheme, Signature
 from proxy.signing.template import Template
 from proxy.source import Path
@@ -41,7 +41,7 @@ def scope(profile: Profile, given: frozenset[str]) -> frozenset[str]:
     """The names for a place where `given` of a call is known: also every let but those that need something else."""
     known, elsewhere = given | ALWAYS | texts(profile) | frozenset(profile.constants), CALL - given
     for name, let in profile.let.items():
-        if _needed_by(let) & elsewhere:
+        if let.names & elsewhere:
             elsewhere |= {name}
         else:
             known |= {name}
@@ -119,11 +119,6 @@ def let_rows(let: Let) -> Iterator[tuple[Path, Template]]:
         yield from (((table, row), template) for row, template in rows.items())
 
 
-def _needed_by(let: Let) -> frozenset[str]:
-    names = frozenset[str]().union(*(template.names for _, template in let_rows(let)))
-    return names if isinstance(let, Template) else names | {"method", "body"}
-
-
 def unknown(template: Template, known: frozenset[str], profile: Profile) -> Iterator[str]:
     """What to say of each name that nobody gives here. A name that is like none is not repeated: a key can be pasted
     into a template.
@@ -165,10 +160,7 @@ def _reached(profile: Profile, templates: Iterable[Template], plain: frozenset[s
     """Names that these templates mention, and those that their lets and constants do. `plain`: constants that the
     route writes out.
     """
-    names = {name for template in templates for name in template.names}
-    for name in reversed(list(profile.let)):
-        if name in names:
-            names |= _needed_by(profile.let[name])
+    names = set(reached(profile, (name for template in templates for name in template.names)))
     for name, template in profile.constants.items():
         names |= template.names if name in names - plain else set()
     return names

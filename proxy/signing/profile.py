@@ -31,6 +31,12 @@ class Choose:
     by_method: Mapping[str, Template]
     by_body: Mapping[str, Template]
 
+    @property
+    def names(self) -> frozenset[str]:
+        """Names that it can come to need, whichever row is chosen."""
+        rows = (*self.by_method.values(), *self.by_body.values())
+        return frozenset({"method", "body"}).union(*(row.names for row in rows))
+
 
 Let = Template | Choose
 
@@ -48,6 +54,11 @@ class Signature:
     key: Template | str
     encoding: str
     prefix: str
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Names that its string and its key mention."""
+        return self.string.names | (self.key.names if isinstance(self.key, Template) else frozenset())
 
 
 @dataclass(frozen=True, slots=True)

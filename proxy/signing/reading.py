@@ -115,9 +115,7 @@ def _call_scheme(binding: Binding, base: BaseUrl, presented: Presented) -> tuple
 
 def _read_headers(scheme: Scheme) -> dict[str, bytes]:
     """Headers that templates read; one that was not sent is empty."""
-    texts = [each.string.names for each in scheme.signatures]
-    texts += [each.key.names for each in scheme.signatures if isinstance(each.key, Template)]
-    return {name: b"" for name in frozenset[str]().union(*texts) if name.startswith("header.")}
+    return {name: b"" for each in scheme.signatures for name in each.names if name.startswith("header.")}
 
 
 def _lazies(binding: Binding, base: BaseUrl) -> dict[str, Lazy]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import chain
 from typing import Final
 
-from proxy.signing.binding import Lazy, Values
+from proxy.signing.binding import Lazy
 from proxy.signing.guess import AtHand, Guess, Reseal, guess
 from proxy.signing.profile import Signature
 from proxy.signing.reading import PartName, Reading
@@ -56,7 +56,7 @@ def _lines_parted(read: Reading, signature: Signature, mark: bytes, other: bytes
 
 
 def _begun(right: Lazy, mark: bytes, other: bytes) -> Lazy:
-    def value(values: Values) -> bytes:
+    def value(values: Mapping[str, bytes]) -> bytes:
         text = right(values)
         return other + text[len(mark) :] if text.startswith(mark) else text
 

@@ -5,7 +5,7 @@ the time, the ids, the token and the signatures are handed in, so keys may live 
 signed are those of the SignedRequest; nothing between here and the wire changes them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -15,11 +15,10 @@ from proxy.headers import PLACES, Keep, Strip, names_of, value_of
 from proxy.model import Headers, SignedRequest, Token
 from proxy.remembered import Remembered
 from proxy.routes import below_base, rule_matches
-from proxy.signing.binding import Binding, ExternalId, Lazy, Rows, Values, schemes_of, timestamp
+from proxy.signing.binding import Binding, ExternalId, Lazy, Read, Rows, Values, schemes_of, timestamp
 from proxy.signing.canonical import NotJson, minify, sort_keys
-from proxy.signing.draft import Asked, Demand, Draft, Make, Quick, asked, at_once, demands, dues, json_body, making
-from proxy.signing.profile import Profile, Scheme, Signature
-from proxy.signing.template import Template
+from proxy.signing.draft import Asked, Demand, Draft, Make, asked, at_once, demands, dues, json_body, making
+from proxy.signing.profile import Profile, Scheme
 from proxy.signing.timestamps import time_formatter
 
 CANONICAL: Final[dict[str, Callable[[bytes], bytes]]] = {
@@ -36,7 +35,7 @@ class Aim(NamedTuple):
     target: str
     url: str
     scheme: "BoundScheme"
-    given: Mapping[str, bytes]
+    given: dict[str, bytes]
     """What templates read of it."""
 
 
@@ -75,14 +74,16 @@ class Head(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class BoundScheme:
     token: bool
-    quick: tuple[Quick, ...] | None = field(repr=False)
-    """Make its signatures, if no private key is needed."""
+    quick: Make | None = field(repr=False)
+    """Makes its signatures, if no private key is needed."""
     heads: Remembered[tuple[str, ...], Head] = field(repr=False)
     """By the names of a row."""
     signatures: Asked = field(repr=False)
     headers_due: tuple[tuple[str, str, str], ...]
+    read: Read
+    """By the templates of this scheme."""
     header_names: tuple[str, ...]
-    """Names that templates of this scheme read as `{header.NAME}`."""
+    """Names that they read as `{header.NAME}`."""
 
 
 class Signer:
@@ -126,9 +127,9 @@ class Signer:
         scheme = next((bound for rule, bound in self._rules if rule_matches(rule, method, below)), self._default)
         return Aim(method, target, self._base.origin + target, scheme, self._given(method, target))
 
-    def _given(self, method: str, target: str) -> Mapping[str, bytes]:
+    def _given(self, method: str, target: str) -> dict[str, bytes]:
         values = Values({"method": self._method(method).encode(), "target": target.encode()}, self._lazy)
-        return {name: values[name] for name in ("method", "target", "path", "query", "endpoint", "url")}
+        return {name: values[name] for name in ("method", "target", "path", "query", "endpoint", "url", "zone")}
 
     def draft(self, call: Call, token: Token | None, now_ms: int, external_id: str | None) -> Draft:
         """One clock reading for header and string. `external_id`: the call's own, or one made by Paraf."""
@@ -141,18 +142,27 @@ class Signer:
         """A draft and its seal in one, for a scheme that is `quick`."""
         headers, values = self._open(call, token, now_ms, external_id)
         aim = call.aim
-        for sign in aim.scheme.quick or ():
-            headers += (sign(values),)
-        return SignedRequest(aim.method, aim.url, headers, call.body)
+        make = aim.scheme.quick
+        assert make is not None  # noqa: S101  else it would leave without a signature
+        return SignedRequest(aim.method, aim.url, headers + make(values), call.body)
 
-    def _open(self, call: Call, token: Token | None, now_ms: int, external_id: str | None) -> tuple[Headers, Values]:
+    def _open(
+        self, call: Call, token: Token | None, now_ms: int, external_id: str | None
+    ) -> tuple[Headers, dict[str, bytes]]:
+        """The headers but for the signatures, and all that the templates of the scheme read."""
         aim, headers, raw_body, canonical_body, _, make, sent_id = call
-        values = Values(aim.given, self._lazy)
+        names, lets = aim.scheme.read
+        values = aim.given.copy()
         values["body"], values["raw_body"] = canonical_body, raw_body
-        values["token"] = token.value.reveal().encode() if token else b""
-        values["now"] = b"%d" % now_ms
+        values["token"] = bearer = token.value.reveal().encode() if token else b""
+        values["authorization"] = b"Bearer " + bearer
         values["timestamp"] = self._time(now_ms)
-        values["external_id"] = external_id.encode() if external_id else b""
+        if "now" in names:
+            values["now"] = b"%d" % now_ms
+        if "external_id" in names:
+            values["external_id"] = external_id.encode() if external_id else b""
+        for name, let in lets:
+            values[name] = let(values)
         headers += make(values)
         if external_id is not None and sent_id is None and self.external_id:
             headers += ((self.external_id.header, external_id),)
@@ -165,8 +175,8 @@ class Signer:
         compare = self._binding.profile.compare
         if compare is None:
             raise ProxyError("not_allowed", "this provider has no signer to compare with")
-        _, values = self._open(call._replace(raw_body=b"", canonical_body=b""), token, now_ms, None)
-        values = Values({**self._binding.known, **values}, self._lazy)
+        values = Values({**self._binding.known, **call.aim.given, "body": b"", "raw_body": b""}, self._lazy)
+        values |= {"token": token.value.reveal().encode(), "now": b"%d" % now_ms}
         headers = making(self._binding.headers(compare.headers))(values)
         url = self._base.text + compare.endpoint.target
         return SignedRequest(compare.endpoint.method, url, headers, json_body(compare.json, values))
@@ -179,7 +189,7 @@ class Signer:
         values = Values(self._given(method, target), self._lazy)
         values |= {"body": self._canonical_body(body), "raw_body": body}
         values |= {"token": token.value.reveal().encode() if token else b""}
-        values |= _header_values(_read_headers((signature,)), headers)
+        values |= _header_values(_header_names(signature.names), headers)
         return demands(asked((signature,)), values)[0]
 
     def _canonical_body(self, body: bytes) -> bytes:
@@ -197,11 +207,13 @@ class Signer:
     def _bound(self, scheme: Scheme) -> BoundScheme:
         binding = self._binding
         signatures = tuple(binding.signature(signature) for signature in scheme.signatures)
-        read = _read_headers(signatures)
         always, default = binding.headers(scheme.set), binding.headers(scheme.default)
-        heads = Remembered(_heads(self._strip(scheme, read), always, default, self._id_header))
+        mentioned = {name for _, template in always + default for name in template.names}
+        read = binding.read(mentioned.union(*(signature.names for signature in signatures)))
+        header_names = _header_names(read.names)
+        heads = Remembered(_heads(self._strip(scheme, header_names), always, default, self._id_header))
         quick, due = at_once(signatures), dues(signatures)
-        return BoundScheme(scheme.token, quick, heads, asked(signatures), due, read)
+        return BoundScheme(scheme.token, quick, heads, asked(signatures), due, read, header_names)
 
     def _strip(self, scheme: Scheme, read: Sequence[str]) -> Strip:
         """What any scheme of the profile sets is owned in every one: a rule cannot open a gap. What is `read` into a
@@ -233,8 +245,8 @@ def _heads(strip: Strip, always: Rows, default: Rows, id_header: str) -> Callabl
         stay, keep = strip.keeping(names)
         there = PLACES[stay]
         rows = always + tuple([row for row in default if row[0].lower() not in there])
-        fixed = tuple([same for _, _, same in rows if same])
-        make = making(tuple([row for row in rows if not row[2]]))
+        fixed = making(tuple([row for row in rows if not row[1].names]))({})
+        make = making(tuple([row for row in rows if row[1].names]))
         return Head(stay, keep, fixed, make, there[id_header][0] if id_header in there else None)
 
     return head
@@ -244,9 +256,7 @@ def _header_values(names: Sequence[str], headers: Headers) -> dict[str, bytes]:
     return {f"header.{name}": (value_of(headers, name) or "").encode() for name in names}
 
 
-def _read_headers(signatures: Sequence[Signature]) -> tuple[str, ...]:
-    keys = [signature.key.names for signature in signatures if isinstance(signature.key, Template)]
-    names = frozenset[str]().union(*keys, *(signature.string.names for signature in signatures))
+def _header_names(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(name.removeprefix("header.") for name in sorted(names) if name.startswith("header."))
 
 
@@ -260,7 +270,7 @@ def _endpoint(switches: Mapping[str, Any], profile: Profile, base: BaseUrl) -> L
     if kind == "path_and_query" and not (cut or added):
         return lambda values: values["target"]
 
-    def endpoint(values: Values) -> bytes:
+    def endpoint(values: Mapping[str, bytes]) -> bytes:
         path, mark, query = values["target"].partition(b"?")
         for prefix in cut:
             path = _without(path, prefix)

@@ -725,6 +725,45 @@ schemes:
     assert made.one("timestamp") == "20260115103045"
 
 
+EVERYTHING = """\
+extends: snap
+title: All that a template can read
+let:
+  line: {by_body: {present: "{raw_body}|{body|sha256|hex}", empty: "none"}}
+  named: "{method}|{path}|{query}|{endpoint}|{url}|{external_id}|{line}"
+  timed: "{now|epoch_s}|{now|iso_offset_s}|{timestamp}|{client_id}"
+digest_for: by_body
+schemes:
+  symmetric:
+    set: {X-TIMED: "{timed}", X-HASH: "{named|sha256|hex}", X-PLAIN: "{external_id}"}
+    signatures:
+      - {header: X-SIGNATURE, string: "{named}|{timed}|{token}|{authorization}|{header.X-TIMED}",
+         algorithm: hmac-sha512, key: "{client_secret}{timed}{token}", encoding: b64}
+"""
+
+
+def test_every_value_is_read_anew_for_each_call(tmp_path):
+    """Directly and through lets; nothing of one call stands in another's, whichever came before."""
+    by = provider(tmp_path, EVERYTHING, CREDENTIALS)
+    for method, query, body, token, ident, later in (
+        ("POST", "a=1", SPACED, "one", "1", 0),
+        ("POST", "a=1", b"", "two", "22", 1),
+        ("GET", "", b"", "two", "333", 0),
+        ("POST", "a=1", b"{}", "three", "4", 3600),
+    ):
+        target = f"/v1/pay?{query}" if query else "/v1/pay"
+        made = send(by, method, target, body=body, token=token, external_id=ident, now_ms=NOW + later * 1000)
+        line = f"{body.decode()}|{digest(minify(body))}" if body else "none"
+        named = f"{method}|/v1/pay|{query}|{target}|{made.request.url}|{ident}|{line}"
+        time = made.one("X-TIMESTAMP")
+        timed = f"{NOW // 1000 + later}|{time}|{time}|client"
+        assert made.one("X-TIMED") == timed
+        assert made.one("X-HASH") == digest(named.encode())
+        assert made.one("X-PLAIN") == made.one("X-EXTERNAL-ID") == ident
+        assert made.message == f"{named}|{timed}|{token}|Bearer {token}|{timed}"
+        assert made.one("X-SIGNATURE") == hmac_b64("sha512", f"s3cret{timed}{token}", made.message)
+
+
 def test_pakailink(tmp_path):
     """Its digest is of a body without any blank; the body goes as it came."""
     text = 'extends: snap\ntitle: PakaiLink\ncanonical: raw\nlet: {digest: "{body|strip_blanks|sha256|hex}"}\n'
