@@ -101,8 +101,10 @@ class Pipeline:
             story.caller = lane.callers.recognise(request)
         task = lane.deadline.begin()
         try:
-            body = await request.hold(lane.route.limits.body)
-            admitted = request.method, target, request.headers, body
+            body = request.whole(lane.route.limits.body)
+            if body is None:
+                body = await request.hold(lane.route.limits.body)
+            admitted = request.method, target, request.names, request.headers, body
             admit = lane.signer.admit
             call = await asyncio.to_thread(admit, *admitted) if len(body) > LARGE else admit(*admitted)
             if self.propagate and story.trace is not None and lane.bystander is None:

@@ -68,7 +68,7 @@ class Doorway(asyncio.Protocol):
         self._inside = inside
 
 
-def connect_headers(message: RawRequestMessage) -> Headers:
+def connect_headers(message: RawRequestMessage) -> tuple[tuple[str, ...], Headers]:
     """Of a CONNECT. It has no body (RFC 9110 section 9.3.6); what follows is the tunnel."""
     sent = message.headers
     if sent.get("Content-Length", "0") != "0" or "Transfer-Encoding" in sent:

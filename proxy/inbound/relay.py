@@ -23,7 +23,7 @@ def relayed(call: Call, answer: UpstreamResponse, marks: Headers) -> bool:
     headers, length, chunked = _framed(call, answer)
     if length not in (None, len(whole)):
         return False
-    keeps = (chunked or length is not None) and call.may_keep
+    keeps = (chunked or length is not None) and call.may_keep()
     data = head(status, answer.reason, headers + marks, keeps=keeps)
     call.give(status, data + (_chunk(whole) + _LAST if chunked else whole), keeps=keeps)
     return True
@@ -42,7 +42,7 @@ async def relay(call: Call, answer: UpstreamResponse, marks: Headers) -> None:
             await _bodiless(call, answer, marks)
             return
         headers, length, chunked = _framed(call, answer)
-        keeps = (chunked or length is not None) and call.may_keep
+        keeps = (chunked or length is not None) and call.may_keep()
         call.begin(status, head(status, answer.reason, headers + marks, keeps=keeps), keeps=keeps)
         await _pour(call, answer, length, chunked=chunked)
     except BaseException:
@@ -60,7 +60,7 @@ def _framed(call: Call, answer: UpstreamResponse) -> tuple[Headers, int | None, 
 
 async def _bodiless(call: Call, answer: UpstreamResponse, marks: Headers) -> None:
     """A 204 has no length (RFC 9110 section 8.6)."""
-    keeps, (headers, _) = call.may_keep, answer_headers(answer.headers)
+    keeps, (headers, _) = call.may_keep(), answer_headers(answer.headers)
     if answer.status == 204:
         headers = tuple([row for row in headers if row[0].lower() != "content-length"])
     call.begin(answer.status, head(answer.status, answer.reason, headers + marks, keeps=keeps), keeps=keeps)
@@ -90,7 +90,7 @@ def _chunk(data: bytes) -> bytes:
 
 def write_own(call: Call, status: int, headers: Headers, body: bytes, phrase: str | None = None) -> None:
     """An answer of Paraf's own, in one write. Raises CallerLeft."""
-    keeps = call.may_keep
+    keeps = call.may_keep()
     data = head(status, phrase or reason(status), (*headers, ("Content-Length", str(len(body)))), keeps=keeps)
     call.give(status, data if call.method == "HEAD" else data + body, keeps=keeps)
 

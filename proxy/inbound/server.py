@@ -156,10 +156,10 @@ class InboundServer:
         call = connection.call = self._call(connection, message, payload)
         story = call.story
         try:
-            if message.method == "CONNECT" and self._tunnels and connection.tunnel is None:
+            if call.method == "CONNECT" and self._tunnels and call.tunnel is None:
                 await self._open_tunnel(call, self._tunnels)
             else:
-                call.headers = headers_of(message)
+                call.names, call.headers = headers_of(message)
                 reply, marks = await self._way(call, story), _marks(story)
                 if not relayed(call, reply, marks):
                     await relay(call, reply, marks)
@@ -190,7 +190,7 @@ class InboundServer:
         return Call(connection, message, payload, story, self._bodies)
 
     async def _open_tunnel(self, call: Call, tunnels: Tunnels) -> None:
-        call.headers = connect_headers(call.message)
+        call.names, call.headers = connect_headers(call.message)
         tunnel = tunnels.admit(call, call.story)
         kept = await tunnels.context(tunnel.host)
         call.begin(200, established(_marks(call.story)), keeps=False)
