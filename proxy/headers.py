@@ -134,12 +134,15 @@ def _is_of_the_connection(folded: str, nominated: frozenset[str]) -> bool:
 
 
 def decoded(raw: Sequence[tuple[bytes, bytes]]) -> tuple[tuple[str, ...], Headers]:
-    """The names of a row, and the row. Raises ValueError for what is not UTF-8, or would be two lines."""
+    """The names of a caller's row, and the row. Raises `bad_request` for what is not UTF-8, or would be two lines."""
     if not raw:
         return (), ()
     names, values = zip(*raw)  # noqa: B905 -- pairs
-    texts = _NAMES[names]
-    return texts, paired(texts, values, "strict")
+    try:
+        texts = _NAMES[names]
+        return texts, paired(texts, values, "strict")
+    except ValueError:
+        raise ProxyError("bad_request", "a header is not UTF-8") from None
 
 
 def paired(names: tuple[str, ...], values: Iterable[bytes], errors: str) -> Headers:

@@ -104,9 +104,11 @@ class Pipeline:
             body = request.whole(lane.route.limits.body)
             if body is None:
                 body = await request.hold(lane.route.limits.body)
-            admitted = request.method, target, request.names, request.headers, body
             admit = lane.signer.admit
-            call = await asyncio.to_thread(admit, *admitted) if len(body) > LARGE else admit(*admitted)
+            if len(body) > LARGE:
+                call = await asyncio.to_thread(admit, request.method, target, request.names, request.headers, body)
+            else:
+                call = admit(request.method, target, request.names, request.headers, body)
             if self.propagate and story.trace is not None and lane.bystander is None:
                 call = call._replace(headers=(*call.headers, *story.trace.headers()))
             return await self._inside(Passage(lane, call, story, task))

@@ -83,7 +83,8 @@ class Call:
             body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
             if len(body) > limit:
                 raise _too_large()
-            self._take(len(body))
+            self._bodies.take(len(body))
+            self.held = len(body)
             pieces.clear()
         self._is_read = True
         return body
@@ -137,7 +138,7 @@ class Call:
     def begin(self, status: int, head: bytes, *, keeps: bool) -> None:
         """Write the head of the final answer. Raises CallerLeft."""
         self.connection.write(head)
-        self._begun(status, keeps=keeps)
+        self.begun, self.keeps, self.story.status = True, keeps, status
 
     def give(self, status: int, data: bytes, *, keeps: bool) -> None:
         """Write the final answer, all of it. Raises CallerLeft."""
@@ -145,12 +146,7 @@ class Call:
             self.connection.write_last(data)
         else:  # at once: only then is it seen whether the caller reads it, before the connection is closed
             self.connection.write(data)
-        self._begun(status, keeps=keeps)
-
-    def _begun(self, status: int, *, keeps: bool) -> None:
-        self.begun = True
-        self.keeps = keeps
-        self.story.status = status
+        self.begun, self.keeps, self.story.status = True, keeps, status
 
     def break_off(self) -> None:
         """What was begun must not be taken for whole, nor another answer follow in it."""

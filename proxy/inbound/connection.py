@@ -35,7 +35,9 @@ _RESET: Final = struct.pack("ii", 1, 0)
 
 
 class Leaving(Protocol):
-    """What is being answered."""
+    """What is being answered. `keeps`: may another request follow?"""
+
+    keeps: bool
 
     def leave(self) -> None:
         """The caller has gone."""
@@ -60,9 +62,9 @@ class Reception(Protocol):
         """Nothing is done on it any more; of those that came."""
         ...
 
-    async def answer(self, connection: "CallerConnection", message: RawRequestMessage, payload: StreamReader) -> bool:
-        """May another request follow?"""
-        ...
+    async def answer(
+        self, connection: "CallerConnection", message: RawRequestMessage, payload: StreamReader
+    ) -> Leaving: ...
 
     def refuse(self, connection: "CallerConnection", fault: BaseException) -> None:
         """Answer what the parser could not read."""
@@ -332,13 +334,16 @@ class CallerConnection(BaseProtocol):
             parser.message_consumed()
             if self._buffer_paused and len(waiting) <= _MOST_WAITING // 2:
                 self._read_on()
-            if not await answer(self, message, payload):
+            answered = await answer(self, message, payload)
+            if self._paused:
+                await self.caught_up()
+            if self.retiring or not answered.keeps:
                 break
             self.call = None
             if waiting:
                 await asyncio.sleep(0)  # other callers come first, and this answer leaves
             else:
-                del message, payload  # nothing of a caller is held while it rests
+                del message, payload, answered  # nothing of a caller is held while it rests
                 self._head_begun = False
                 self._alarm.at(loop.time() + self.limits.idle_seconds)
         self.call = None

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, cast
 from aiohttp.http import RawRequestMessage
 
 from proxy.errors import ProxyError
+from proxy.headers import decoded
 from proxy.inbound.connection import CallerConnection
-from proxy.inbound.reading import texts_of
 from proxy.model import Headers, Tunnel
 
 if TYPE_CHECKING:  # it loads all of X.509
@@ -73,7 +73,7 @@ def connect_headers(message: RawRequestMessage) -> tuple[tuple[str, ...], Header
     sent = message.headers
     if sent.get("Content-Length", "0") != "0" or "Transfer-Encoding" in sent:
         raise ProxyError("bad_request", "a CONNECT has no body")
-    return texts_of(message)
+    return decoded(message.raw_headers)
 
 
 def established(marks: Headers) -> bytes:

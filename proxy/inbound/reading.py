@@ -17,19 +17,12 @@ from proxy.remembered import Remembered
 
 def headers_of(message: RawRequestMessage) -> tuple[tuple[str, ...], Headers]:
     """Their names, and they. Raises ProxyError for a head that is well-formed but not served."""
-    names, headers = texts_of(message)
+    names, headers = decoded(message.raw_headers)
     if _ARE_RARE[names] or message.version != HttpVersion11 or message.method not in METHODS:
         for is_flaw, code, words in _FLAWS:
             if is_flaw(message):
                 raise ProxyError(code, words)
     return names, headers
-
-
-def texts_of(message: RawRequestMessage) -> tuple[tuple[str, ...], Headers]:
-    try:
-        return decoded(message.raw_headers)
-    except ValueError:
-        raise ProxyError("bad_request", "a header is not UTF-8") from None
 
 
 def left_of(message: RawRequestMessage, data: bytes) -> float:
