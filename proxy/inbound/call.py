@@ -81,11 +81,11 @@ class Call:
                 return None
             pieces = payload._buffer  # noqa: SLF001
             body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            pieces.clear()
             if len(body) > limit:
                 raise _too_large()
             self._bodies.take(len(body))
             self.held = len(body)
-            pieces.clear()
         self._is_read = True
         return body
 
