@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Any, Final, Protocol, cast
 
 from aiohttp.base_protocol import BaseProtocol
+from aiohttp.helpers import TimerNoop
 from aiohttp.http import HttpProcessingError, HttpRequestParser, RawRequestMessage
 from aiohttp.streams import StreamReader
 from aiohttp.tcp_helpers import tcp_keepalive
@@ -32,6 +33,7 @@ the caller, still sending, might never see why."""
 _LINGER_LATE: Final = 1.0
 """The same for a body that did not come in time: more of it would make the deadline a lie."""
 _RESET: Final = struct.pack("ii", 1, 0)
+_NO_TIMER: Final = TimerNoop()
 
 
 class Leaving(Protocol):
@@ -115,6 +117,7 @@ class CallerConnection(BaseProtocol):
             max_line_size=limits.line,
             max_field_size=limits.line,
             max_headers=limits.headers,
+            timer=_NO_TIMER,  # else the reader of each body makes its own
             auto_decompress=False,
             # One more, for it may count the request that is being answered, if its body ended behind its beginning:
             # were the parser full before the queue, nobody would know of what it has kept.
@@ -132,8 +135,7 @@ class CallerConnection(BaseProtocol):
         """What the parser said of the bytes behind the requests that wait."""
         self._alarm = Alarm(loop, self._overdue)
         self._head_begun = True
-        self._deaf = False
-        self._done = False
+        self._deaf = self._done = False
         self._early = b""
         self._leaving = b""
         """What leaves at the end of this turn of the loop."""
