@@ -135,12 +135,16 @@ def _is_of_the_connection(folded: str, nominated: frozenset[str]) -> bool:
     return folded in FRAMING or folded in nominated or folded.startswith("x-paraf-")
 
 
-def decoded(raw: Sequence[tuple[bytes, bytes]]) -> Headers:
-    """Raises ValueError for what is not UTF-8, or would be two lines."""
+def decoded(raw: Sequence[tuple[bytes, bytes]]) -> tuple[tuple[str, ...], Headers]:
+    """The names of a caller's row, and the row. Raises `bad_request` for what is not UTF-8, or would be two lines."""
     if not raw:
-        return ()
+        return (), ()
     names, values = zip(*raw)  # noqa: B905 -- pairs
-    return paired(_NAMES[names], values, "strict")
+    try:
+        texts = _NAMES[names]
+        return texts, paired(texts, values, "strict")
+    except ValueError:
+        raise ProxyError("bad_request", "a header is not UTF-8") from None
 
 
 def paired(names: tuple[str, ...], values: Iterable[bytes], errors: str) -> Headers:

@@ -164,6 +164,11 @@ class InboundRequest(Protocol):
     @property
     def headers(self) -> Headers: ...
     @property
+    def names(self) -> tuple[str, ...]:
+        """Those of `headers`: what becomes of a row is mostly decided by them."""
+        ...
+
+    @property
     def loopback(self) -> bool:
         """Did it arrive on a loopback listener? Then a browser may be behind it, and its Host must be a known one."""
         ...
@@ -171,6 +176,10 @@ class InboundRequest(Protocol):
     @property
     def tunnel(self) -> Tunnel | None:
         """Through which it came, if it did."""
+        ...
+
+    def whole(self, limit: int) -> bytes | None:
+        """The body, never inflated, if all of it came with the head; it then need not be held. Refused as by `hold`."""
         ...
 
     async def hold(self, limit: int) -> bytes:

@@ -101,10 +101,13 @@ class Pipeline:
             story.caller = lane.callers.recognise(request)
         task = lane.deadline.begin()
         try:
-            body = await request.hold(lane.route.limits.body)
-            admitted = request.method, target, request.headers, body
-            admit = lane.signer.admit
-            call = await asyncio.to_thread(admit, *admitted) if len(body) > LARGE else admit(*admitted)
+            body = request.whole(lane.route.limits.body)
+            if body is None:
+                body = await request.hold(lane.route.limits.body)
+            if len(body) > LARGE:
+                call = await asyncio.to_thread(_admitted, lane, request, target, body)
+            else:
+                call = _admitted(lane, request, target, body)
             if self.propagate and story.trace is not None and lane.bystander is None:
                 call = call._replace(headers=(*call.headers, *story.trace.headers()))
             return await self._inside(Passage(lane, call, story, task))
@@ -277,6 +280,10 @@ class Pipeline:
         there_ms = date_ms(texts(answer.fields))
         if there_ms is not None:
             self.watch.skew(route, there_ms / 1000 - self.clock.now_ms() // 1000)
+
+
+def _admitted(lane: Lane, request: InboundRequest, target: str, body: bytes) -> Call:
+    return lane.signer.admit(request.method, target, request.names, request.headers, body)
 
 
 async def _held(answer: UpstreamResponse) -> HeldResponse:

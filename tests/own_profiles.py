@@ -10,6 +10,7 @@ import pytest
 from proxy.addresses import BaseUrl
 from proxy.catalogue import Catalogue
 from proxy.errors import ConfigError, Finding
+from proxy.headers import names_of
 from proxy.model import ParsedKey, Secret, SignedRequest, Token
 from proxy.signing.binding import Binding, bind, effective
 from proxy.signing.draft import Draft
@@ -113,7 +114,7 @@ def send(
     external_id: str | None = None,
     keys: Mapping[str, ParsedKey] | None = None,
 ) -> Sent:
-    call = by.admit(method, target, headers, body)
+    call = by.admit(method, target, names_of(headers), headers, body)
     kept = Token(Secret(token), 0, 0.0) if token is not None and call.aim.scheme.token else None
     draft = by.draft(call, kept, now_ms, call.external_id or external_id)
     sealed = draft.seal([demand.answer(keys or {}) for demand in draft.demands])

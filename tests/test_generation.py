@@ -310,7 +310,7 @@ def test_what_a_routes_own_templates_mention_is_needed(tmp_path, switches):
     missing = f"{route}, credentials: §{{client_id: {{env: ID}}, private_key: {{env: KEY}}}}"
     assert "client_secret is missing" in one(tmp_path, written(a=missing)).message
     made = generation(tmp_path, written(a=f"{route}, credentials: {ALL}")).lanes["a"]
-    call = made.signer.admit("POST", "/x", (), b"")
+    call = made.signer.admit("POST", "/x", (), (), b"")
     draft = made.signer.draft(call, None, 0, "7")
     assert (
         "hunter2-secret" in f"{draft.request.headers} {draft.demands[0].message}"
@@ -371,7 +371,7 @@ def test_kinds(tmp_path, kind, secret):
         SECRET=secret,
     )
     signer = made.lanes["a"].signer
-    draft = signer.draft(signer.admit("POST", "/x", (), b""), None, 0, None)
+    draft = signer.draft(signer.admit("POST", "/x", (), (), b""), None, 0, None)
     assert draft.demands[0].key == (secret.encode() if kind == "text" else b"\x00\xffkey")
 
 
@@ -502,7 +502,7 @@ def test_switches_that_do_not_fit(tmp_path, switches, words):
 )
 def test_switches_that_fit(tmp_path, switches):
     lane = generation(tmp_path, written(doku=f"{DOKU}, {switches}")).lanes["doku"]
-    call = lane.signer.admit("POST", "/x", (), b"{}")
+    call = lane.signer.admit("POST", "/x", (), (), b"{}")
     assert lane.signer.draft(call, None, 0, "7")
 
 

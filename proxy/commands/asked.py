@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from proxy.headers import value_of
+from proxy.headers import names_of, value_of
 from proxy.model import Headers, SignedRequest
 
 
@@ -21,6 +21,13 @@ class Look:
     headers: Headers
     loopback: bool = True
     tunnel: None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return names_of(self.headers)
+
+    def whole(self, _limit: int) -> bytes:
+        raise NotImplementedError
 
     async def hold(self, _limit: int) -> bytes:
         raise NotImplementedError

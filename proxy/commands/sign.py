@@ -95,7 +95,7 @@ async def _sign(
     if found.route.name != route:
         raise click.UsageError(f"this target belongs to route {found.route.name}: a target begins with its prefix")
     lane = loaded.generation.lanes[route]
-    call = lane.signer.admit(look.method, found.target, look.headers, body)
+    call = lane.signer.admit(look.method, found.target, look.names, look.headers, body)
     if call.external_id is not None or lane.new_id is None:
         external_id = call.external_id
     elif external_id is None:

@@ -18,18 +18,30 @@ _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class Call:
-    """An InboundRequest, its body held on demand. `message` is its head, of which `headers` are read when it is found
-    good; `bodies` is what the body is taken of.
+    """An InboundRequest, its body held on demand. `message` is its head, of which `names` and `headers` are read when
+    it is found good; `bodies` is what the body is taken of.
     """
 
-    headers: Headers = ()
-    held = 0
-    """Bytes of its body that were taken of `bodies`."""
-    begun = keeps = left = False
-    passed_on = False
-    """Its connection is a tunnel now: the requests inside are told, this one is not."""
-    _is_read = False
-    """The body has come to its end, and was taken."""
+    __slots__ = (
+        "_bodies",
+        "_is_read",
+        "begun",
+        "connection",
+        "headers",
+        "held",
+        "is_http11",
+        "keeps",
+        "left",
+        "loopback",
+        "message",
+        "method",
+        "names",
+        "passed_on",
+        "payload",
+        "story",
+        "target",
+        "tunnel",
+    )
 
     def __init__(
         self,
@@ -40,33 +52,48 @@ class Call:
         bodies: Bodies,
     ) -> None:
         self.connection = connection
+        self.loopback: bool = connection.loopback
+        self.tunnel: Tunnel | None = connection.tunnel
         self.message = message
         self.payload = payload
         self.story = story
         self.method: str = message.method
         self.target: str = message.path
+        self.names: tuple[str, ...] = ()
+        self.headers: Headers = ()
         self.is_http11: bool = message.version == HttpVersion11
         self._bodies = bodies
-
-    @property
-    def loopback(self) -> bool:
-        return self.connection.loopback
-
-    @property
-    def tunnel(self) -> Tunnel | None:
-        return self.connection.tunnel
+        self.held = 0
+        """Bytes of its body that were taken of `bodies`."""
+        self._is_read = False
+        """The body has come to its end, and was taken."""
+        self.begun = self.keeps = self.left = False
+        self.passed_on = False
+        """Its connection is a tunnel now: the requests inside are told, this one is not."""
 
     # Its body
 
-    async def hold(self, limit: int) -> bytes:
-        payload = self.payload
-        if payload.is_eof() and payload.exception() is None:
-            whole = _all(payload)
-            if len(whole) > limit:
+    def whole(self, limit: int) -> bytes | None:
+        """Taken from under its reader, who would have the connection look for more."""
+        payload, body = self.payload, b""
+        if payload is not EMPTY_PAYLOAD:
+            if not payload.is_eof() or payload.exception() is not None:
+                return None
+            pieces = payload._buffer  # noqa: SLF001
+            body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            pieces.clear()
+            if len(body) > limit:
                 raise _too_large()
-            self._take(len(whole))
-            self._is_read = True
+            self._bodies.take(len(body))
+            self.held = len(body)
+        self._is_read = True
+        return body
+
+    async def hold(self, limit: int) -> bytes:
+        whole = self.whole(limit)
+        if whole is not None:
             return whole
+        payload = self.payload
         announced = int(self.message.headers.get("Content-Length", "0"))
         if announced > limit:
             raise _too_large()
@@ -98,7 +125,6 @@ class Call:
 
     # Its answer
 
-    @property
     def may_keep(self) -> bool:
         """Can another request follow? Not behind an unread body, nor where one behind an ignored upgrade was lost."""
         message = self.message
@@ -112,7 +138,7 @@ class Call:
     def begin(self, status: int, head: bytes, *, keeps: bool) -> None:
         """Write the head of the final answer. Raises CallerLeft."""
         self.connection.write(head)
-        self._begun(status, keeps=keeps)
+        self.begun, self.keeps, self.story.status = True, keeps, status
 
     def give(self, status: int, data: bytes, *, keeps: bool) -> None:
         """Write the final answer, all of it. Raises CallerLeft."""
@@ -120,12 +146,7 @@ class Call:
             self.connection.write_last(data)
         else:  # at once: only then is it seen whether the caller reads it, before the connection is closed
             self.connection.write(data)
-        self._begun(status, keeps=keeps)
-
-    def _begun(self, status: int, *, keeps: bool) -> None:
-        self.begun = True
-        self.keeps = keeps
-        self.story.status = status
+        self.begun, self.keeps, self.story.status = True, keeps, status
 
     def break_off(self) -> None:
         """What was begun must not be taken for whole, nor another answer follow in it."""
@@ -140,18 +161,6 @@ class Call:
         self.left, self.keeps = True, False
         if self.begun or self.story.sent == "no":
             self.connection.stop()
-
-
-def _all(payload: StreamReader) -> bytes:
-    """Of a body that came with its head. From under its reader, who would have the connection look for more."""
-    if payload is EMPTY_PAYLOAD:
-        return b""
-    pieces = payload._buffer  # noqa: SLF001
-    if len(pieces) == 1:
-        return pieces.popleft()
-    whole = b"".join(pieces)
-    pieces.clear()
-    return whole
 
 
 def _too_large() -> ProxyError:

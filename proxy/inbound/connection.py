@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Any, Final, Protocol, cast
 
 from aiohttp.base_protocol import BaseProtocol
+from aiohttp.helpers import TimerNoop
 from aiohttp.http import HttpProcessingError, HttpRequestParser, RawRequestMessage
 from aiohttp.streams import StreamReader
 from aiohttp.tcp_helpers import tcp_keepalive
@@ -32,10 +33,13 @@ the caller, still sending, might never see why."""
 _LINGER_LATE: Final = 1.0
 """The same for a body that did not come in time: more of it would make the deadline a lie."""
 _RESET: Final = struct.pack("ii", 1, 0)
+_NO_TIMER: Final = TimerNoop()
 
 
 class Leaving(Protocol):
-    """What is being answered."""
+    """What is being answered. `keeps`: may another request follow?"""
+
+    keeps: bool
 
     def leave(self) -> None:
         """The caller has gone."""
@@ -60,9 +64,9 @@ class Reception(Protocol):
         """Nothing is done on it any more; of those that came."""
         ...
 
-    async def answer(self, connection: "CallerConnection", message: RawRequestMessage, payload: StreamReader) -> bool:
-        """May another request follow?"""
-        ...
+    async def answer(
+        self, connection: "CallerConnection", message: RawRequestMessage, payload: StreamReader
+    ) -> Leaving: ...
 
     def refuse(self, connection: "CallerConnection", fault: BaseException) -> None:
         """Answer what the parser could not read."""
@@ -113,6 +117,7 @@ class CallerConnection(BaseProtocol):
             max_line_size=limits.line,
             max_field_size=limits.line,
             max_headers=limits.headers,
+            timer=_NO_TIMER,  # else the reader of each body makes its own
             auto_decompress=False,
             # One more, for it may count the request that is being answered, if its body ended behind its beginning:
             # were the parser full before the queue, nobody would know of what it has kept.
@@ -130,8 +135,7 @@ class CallerConnection(BaseProtocol):
         """What the parser said of the bytes behind the requests that wait."""
         self._alarm = Alarm(loop, self._overdue)
         self._head_begun = True
-        self._deaf = False
-        self._done = False
+        self._deaf = self._done = False
         self._early = b""
         self._leaving = b""
         """What leaves at the end of this turn of the loop."""
@@ -332,13 +336,16 @@ class CallerConnection(BaseProtocol):
             parser.message_consumed()
             if self._buffer_paused and len(waiting) <= _MOST_WAITING // 2:
                 self._read_on()
-            if not await answer(self, message, payload):
+            answered = await answer(self, message, payload)
+            if self._paused:
+                await self.caught_up()
+            if self.retiring or not answered.keeps:
                 break
             self.call = None
             if waiting:
                 await asyncio.sleep(0)  # other callers come first, and this answer leaves
             else:
-                del message, payload  # nothing of a caller is held while it rests
+                del message, payload, answered  # nothing of a caller is held while it rests
                 self._head_begun = False
                 self._alarm.at(loop.time() + self.limits.idle_seconds)
         self.call = None

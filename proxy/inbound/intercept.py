@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, cast
 from aiohttp.http import RawRequestMessage
 
 from proxy.errors import ProxyError
+from proxy.headers import decoded
 from proxy.inbound.connection import CallerConnection
-from proxy.inbound.reading import texts_of
 from proxy.model import Headers, Tunnel
 
 if TYPE_CHECKING:  # it loads all of X.509
@@ -68,12 +68,12 @@ class Doorway(asyncio.Protocol):
         self._inside = inside
 
 
-def connect_headers(message: RawRequestMessage) -> Headers:
+def connect_headers(message: RawRequestMessage) -> tuple[tuple[str, ...], Headers]:
     """Of a CONNECT. It has no body (RFC 9110 section 9.3.6); what follows is the tunnel."""
     sent = message.headers
     if sent.get("Content-Length", "0") != "0" or "Transfer-Encoding" in sent:
         raise ProxyError("bad_request", "a CONNECT has no body")
-    return texts_of(message)
+    return decoded(message.raw_headers)
 
 
 def established(marks: bytes) -> bytes:

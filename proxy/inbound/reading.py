@@ -9,27 +9,20 @@ from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import LineTooLong
 
 from proxy.errors import ProxyError
-from proxy.headers import PLACES, decoded, names_of
+from proxy.headers import PLACES, decoded
 from proxy.inbound.problem import METHODS
 from proxy.model import Headers
 from proxy.remembered import Remembered
 
 
-def headers_of(message: RawRequestMessage) -> Headers:
-    """Raises ProxyError for a head that is well-formed but not served."""
-    headers = texts_of(message)
-    if _ARE_RARE[names_of(headers)] or message.version != HttpVersion11 or message.method not in METHODS:
+def headers_of(message: RawRequestMessage) -> tuple[tuple[str, ...], Headers]:
+    """Their names, and they. Raises ProxyError for a head that is well-formed but not served."""
+    names, headers = decoded(message.raw_headers)
+    if _ARE_RARE[names] or message.version != HttpVersion11 or message.method not in METHODS:
         for is_flaw, code, words in _FLAWS:
             if is_flaw(message):
                 raise ProxyError(code, words)
-    return headers
-
-
-def texts_of(message: RawRequestMessage) -> Headers:
-    try:
-        return decoded(message.raw_headers)
-    except ValueError:
-        raise ProxyError("bad_request", "a header is not UTF-8") from None
+    return names, headers
 
 
 def left_of(message: RawRequestMessage, data: bytes) -> float:

@@ -22,7 +22,7 @@ def relayed(call: Call, answer: UpstreamResponse, marks: bytes) -> bool:
     lines, length, chunked = _framed(call, answer)
     if length not in (None, len(whole)):
         return False
-    keeps = (chunked or length is not None) and call.may_keep
+    keeps = (chunked or length is not None) and call.may_keep()
     data = _head(status, answer.reason, lines + marks, keeps=keeps)
     call.give(status, data + (_chunk(whole) + _LAST if chunked else whole), keeps=keeps)
     return True
@@ -41,7 +41,7 @@ async def relay(call: Call, answer: UpstreamResponse, marks: bytes) -> None:
             await _bodiless(call, answer, marks)
             return
         lines, length, chunked = _framed(call, answer)
-        keeps = (chunked or length is not None) and call.may_keep
+        keeps = (chunked or length is not None) and call.may_keep()
         call.begin(status, _head(status, answer.reason, lines + marks, keeps=keeps), keeps=keeps)
         await _pour(call, answer, length, chunked=chunked)
     except BaseException:
@@ -59,7 +59,7 @@ def _framed(call: Call, answer: UpstreamResponse) -> tuple[bytes, int | None, bo
 
 async def _bodiless(call: Call, answer: UpstreamResponse, marks: bytes) -> None:
     """A 204 has no length (RFC 9110 section 8.6)."""
-    keeps, status, fields = call.may_keep, answer.status, answer.fields
+    keeps, status, fields = call.may_keep(), answer.status, answer.fields
     lines, _ = answer_lines(without(fields, {"content-length"}) if status == 204 else fields)
     call.begin(status, _head(status, answer.reason, lines + marks, keeps=keeps), keeps=keeps)
     async for _ in answer.chunks():
@@ -88,7 +88,7 @@ def _chunk(data: bytes) -> bytes:
 
 def write_own(call: Call, status: int, lines: bytes, body: bytes, phrase: str | None = None) -> None:
     """An answer of Paraf's own, in one write. Raises CallerLeft."""
-    keeps, lines = call.may_keep, b"%bContent-Length: %d\r\n" % (lines, len(body))
+    keeps, lines = call.may_keep(), b"%bContent-Length: %d\r\n" % (lines, len(body))
     data = _head(status, (phrase or reason(status)).encode(), lines, keeps=keeps)
     call.give(status, data if call.method == "HEAD" else data + body, keeps=keeps)
 

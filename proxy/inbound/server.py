@@ -152,14 +152,16 @@ class InboundServer:
         self._refuse(Call(connection, ERROR, EMPTY_PAYLOAD, story, self._bodies), unreadable(fault))
         self._end(story)
 
-    async def answer(self, connection: CallerConnection, message: RawRequestMessage, payload: StreamReader) -> bool:
-        call = connection.call = self._call(connection, message, payload)
-        story = call.story
+    async def answer(self, connection: CallerConnection, message: RawRequestMessage, payload: StreamReader) -> Call:
+        story, headers = self._new_story(message.method), message.headers
+        if "traceparent" in headers:
+            story.follow(traced(headers.getall("traceparent"), headers.getall("tracestate", ())))
+        call = connection.call = Call(connection, message, payload, story, self._bodies)
         try:
-            if message.method == "CONNECT" and self._tunnels and connection.tunnel is None:
+            if call.method == "CONNECT" and self._tunnels and call.tunnel is None:
                 await self._open_tunnel(call, self._tunnels)
             else:
-                call.headers = headers_of(message)
+                call.names, call.headers = headers_of(message)
                 reply, marks = await self._way(call, story), _marks(story)
                 if not relayed(call, reply, marks):
                     await relay(call, reply, marks)
@@ -179,18 +181,10 @@ class InboundServer:
             self._bodies.held -= call.held
             if not call.passed_on:
                 self._end(story)
-        if connection.writing_paused:
-            await connection.caught_up()
-        return call.keeps and not connection.retiring
-
-    def _call(self, connection: CallerConnection, message: RawRequestMessage, payload: StreamReader) -> Call:
-        story, headers = self._new_story(message.method), message.headers
-        if "traceparent" in headers:
-            story.follow(traced(headers.getall("traceparent"), headers.getall("tracestate", ())))
-        return Call(connection, message, payload, story, self._bodies)
+        return call
 
     async def _open_tunnel(self, call: Call, tunnels: Tunnels) -> None:
-        call.headers = connect_headers(call.message)
+        call.names, call.headers = connect_headers(call.message)
         tunnel = tunnels.admit(call, call.story)
         kept = await tunnels.context(tunnel.host)
         call.begin(200, established(_marks(call.story)), keeps=False)

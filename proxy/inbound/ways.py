@@ -38,11 +38,10 @@ _ONE_HOST: Final = Remembered(_one_host)
 
 def match(table: RouteTable, request: InboundRequest) -> Match:
     """Raises ProxyError: bad_request, no_route, not_allowed, host_not_allowed."""
-    headers = request.headers
-    host = _ONE_HOST[names_of(headers)]
+    host = _ONE_HOST[request.names]
     if host is None or request.tunnel is not None:
         return _match(table, request)
-    seen = request.method, request.target, headers[host][1], "loopback" if request.loopback else ""
+    seen = request.method, request.target, request.headers[host][1], "loopback" if request.loopback else ""
     found = table.matched.get(seen)
     if found is None:
         found = _match(table, request)

@@ -31,7 +31,8 @@ class Bystander(Signer):
         self._api, self._token_base = base, token_base
         self._token_call = binding.profile.token.endpoint if binding.profile.token else None
 
-    def admit(self, method: str, target: str, headers: Headers, body: bytes) -> Call:
+    def admit(self, method: str, target: str, names: tuple[str, ...], headers: Headers, body: bytes) -> Call:
+        del names
         return Call(self._aims[method, target], as_sent(headers), body, body, body, making(()), None)
 
     def draft(self, call: Call, token: Token | None, now_ms: int, external_id: str | None) -> Draft:

@@ -110,14 +110,16 @@ class Signer:
     def base_path(self) -> str:
         return self._base.path
 
-    def admit(self, method: str, target: str, headers: Headers, body: bytes) -> Call:
-        """Strip and canonicalise. `target`: the provider's, base path and all. Raises `bad_request`."""
+    def admit(self, method: str, target: str, names: tuple[str, ...], headers: Headers, body: bytes) -> Call:
+        """Strip and canonicalise. `target`: the provider's, base path and all; `names`: those of the headers. Raises
+        `bad_request`.
+        """
         aim = self._aims[method, target]
         canonical = self._canonical_body(body)
         sent = canonical if self._send_canonical else body
-        names, keep, fixed, make, place = aim.scheme.heads[names_of(headers)]
+        stay, keep, fixed, make, place = aim.scheme.heads[names]
         kept = keep(headers, sent != body)
-        if len(kept) != len(names):
+        if len(kept) != len(stay):
             _, _, fixed, make, place = aim.scheme.heads[names_of(kept)]
         return Call(aim, kept + fixed, body, canonical, sent, make, None if place is None else kept[place][1])
 

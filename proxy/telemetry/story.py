@@ -1,7 +1,7 @@
 """What is to be told of one request: filled on its way, told once at its end."""
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Literal
 
 from proxy.errors import Sent
 from proxy.model import Attempt
@@ -21,13 +21,19 @@ class Refusal:
     findings: tuple[str, ...]
 
 
+@dataclass(slots=True, eq=False)
 class Story:
-    """One request from its head to the last byte of its answer. What is not told of it yet is the same for all.
+    """One request from its head to the last byte of its answer.
 
     `started` and the phases `token` to `total` in seconds of the monotonic clock; a phase of 0 did not come. `status`
-    is the one the caller got, 0 when none.
+    is the one the caller got, 0 when none. Slots, for what a class shadows is dear to read and to write (measured).
     """
 
+    request_id: str
+    method: str
+    started: float
+    generation: int = 1
+    """Of the configuration that it was served by."""
     on_way: bool = False
     """It was handed to the configuration of its `generation`, which is in use until it ends."""
     route: str = "none"
@@ -56,16 +62,7 @@ class Story:
     code_class: str | None = None
     refusal: Refusal | None = None
     """Of the newest answer."""
-
-    def __init__(self, request_id: str, method: str, started: float, generation: int = 1, **told: Any) -> None:
-        self.request_id = request_id
-        self.method = method
-        self.started = started
-        self.generation = generation
-        """Of the configuration that it was served by."""
-        self.attempts: list[Attempt] = []
-        if told:
-            vars(self).update(told)
+    attempts: list[Attempt] = field(default_factory=list)
 
     @property
     def phases(self) -> dict[Phase, float]:

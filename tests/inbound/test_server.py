@@ -1,6 +1,7 @@
 """What a caller may send, what the way sees of it, and what is answered by Paraf itself."""
 
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -11,6 +12,7 @@ from rawpeer import RawCaller
 from serving import House, get, open_callers, post, sending, whole
 
 from proxy.errors import ProxyError
+from proxy.inbound.call import Call
 from proxy.inbound.server import ServerLimits
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -41,6 +43,7 @@ async def test_the_way_sees_the_request_as_it_was_sent():
             ("Content-Length", "3"),
             ("Content-Encoding", "gzip"),
         )
+        assert request.names == tuple(name for name, _ in request.headers)
         assert house.bodies == [b"abc"], "a false Content-Encoding is not looked at"
         assert (answer.status, answer.body) == (200, b"hello")
 
@@ -203,6 +206,39 @@ async def test_the_limit_itself_passes():
     async with House(limit=3) as house:
         assert (await house.ask(post(b"abc"))).status == 200
         assert_problem(await house.ask(post(b"abcd")), 413, "body_too_large")
+
+
+async def test_a_body_is_there_at_once_if_it_came_with_its_head():
+    bodies = []
+
+    async def way(request, _story):
+        bodies.append(request.whole(3))
+        if bodies[-1] is None:
+            bodies.append(await request.hold(3))
+        return whole()
+
+    async with House(way) as house:
+        for payload in (get(), post(b""), post(b"abc")):
+            await house.ask(payload)
+        async with house.caller() as caller:
+            caller.send(post(b"abc")[:-1])
+            await asyncio.sleep(0.02)
+            caller.send(b"c")
+            await caller.answer()
+    assert bodies == [b"", b"", b"abc", None, b"abc"]
+
+
+async def test_of_a_caller_who_rests_nothing_is_held():
+    async with House(limit=3) as house, house.caller() as caller:
+        for body, status in ((b"abc", 200), (b"abcd", 413)):
+            caller.send(post(body))
+            assert (await caller.answer()).status == status
+            await house.told(len(house.stories))
+            house.requests.clear()
+            gc.collect()
+            (connection,) = house.server._connections
+            assert not connection._payload._buffer
+            assert not [each for each in gc.get_objects() if isinstance(each, Call) and each.connection is connection]
 
 
 async def test_a_caller_whose_upload_is_refused_can_send_it_to_the_end():

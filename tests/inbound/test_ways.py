@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from proxy.addresses import AllowRule, BaseUrl
 from proxy.errors import ProxyError
+from proxy.headers import names_of
 from proxy.inbound.ways import connect, match
 from proxy.model import Headers, Tunnel
 from proxy.routes import Route, RouteTable
@@ -23,6 +24,10 @@ class Request:
     loopback: bool = True
     tunnel: Tunnel | None = None
     held: list[int] = field(default_factory=list)
+
+    @property
+    def names(self):
+        return names_of(self.headers)
 
     async def hold(self, limit):
         raise AssertionError("a way in is found before the body is read")

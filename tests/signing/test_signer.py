@@ -479,7 +479,7 @@ def test_several_signatures(tmp_path):
 
 def test_a_repeat_is_signed_anew_with_the_same_body_and_target():
     by = bundled("snap")
-    call = by.admit("POST", "/x?y", (("X-EXTERNAL-ID", "7"),), SPACED)
+    call = by.admit("POST", "/x?y", ("X-EXTERNAL-ID",), (("X-EXTERNAL-ID", "7"),), SPACED)
     first, second = (
         by.draft(call, Token(Secret(token), 0, 0.0), now, "7") for token, now in (("a", NOW), ("b", NOW + 1000))
     )
@@ -816,7 +816,7 @@ schemes:
 
 def test_a_comparison_carries_no_signature():
     by: Signer = bundled("klikoo", "https://stage.example/klikoo-b2b")
-    call = by.admit("GET", "/klikoo-b2b/v1/open-api/products?x", (("X-Mine", "1"),), b"")
+    call = by.admit("GET", "/klikoo-b2b/v1/open-api/products?x", ("X-Mine",), (("X-Mine", "1"),), b"")
     asked = by.comparison(call, Token(Secret("T0ken"), 0, 0.0), NOW)
     assert (asked.method, asked.url) == ("POST", "https://stage.example/klikoo-b2b/v1/open-api/signature")
     assert dict(asked.headers) == {

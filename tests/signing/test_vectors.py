@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key, l
 from vectors_read import exchange, named, octets, private_key, signer, token, vector_file, vectors
 
 from proxy.errors import TokenFault
+from proxy.headers import names_of
 from proxy.model import Headers
 from proxy.signing.canonical import NotJson, minify, sort_keys
 from proxy.signing.draft import Draft
@@ -84,7 +85,7 @@ def prepared(file, profile, vector, **switches):
     headers += [("X-EXTERNAL-ID", inputs["external_id"])] if "external_id" in inputs else []
     headers += [("Request-Id", inputs["request_id"])] if "request_id" in inputs else []
     request = vector["request"]
-    call = made.admit(request["method"], request["target"], tuple(headers), octets(request["body"]))
+    call = made.admit(request["method"], request["target"], names_of(headers), tuple(headers), octets(request["body"]))
     kept = token(inputs["token"]) if "token" in inputs else None
     return call, made.draft(call, kept, now_ms, call.external_id)
 
@@ -209,7 +210,7 @@ def test_paths(vector):
             "snap", base, sign_path=kind, strip_base_path=vector["strip_base_path_when_signing"], string="{endpoint}"
         )
         path = made.base_path + target
-        draft = made.draft(made.admit("GET", path, (), b""), token("t"), 0, None)
+        draft = made.draft(made.admit("GET", path, (), (), b""), token("t"), 0, None)
         assert draft.request.url == vector["expect"]["upstream_url"]
         assert draft.demands[0].message.decode() == vector["expect"][f"signed_{kind}"]
 
@@ -263,7 +264,7 @@ def test_the_published_sample_signature_is_rejected():
 def test_published_netzme():
     vector = published("published-netzme-computed")
     made = signer("netzme", "https://tokoapi-stg.netzme.com", secret=vector["inputs"]["client_secret"])
-    call = made.admit("GET", vector["request"]["target"], (), b"")
+    call = made.admit("GET", vector["request"]["target"], (), (), b"")
     draft = made.draft(call, token(vector["inputs"]["token"]), int(vector["inputs"]["request_time_ms"]), None)
     assert draft.demands[0].message.decode() == vector["expect"]["string_to_sign"]
     assert draft.demands[0].key == vector["expect"]["hmac_key"].encode()
@@ -287,7 +288,7 @@ def test_published_layouts(name):
         signer("doku-nonsnap", "https://api.doku.com", client_id=vector["inputs"]["client_id"]),
     )
     method = "POST" if "digest" in inputs else "GET"
-    call = made.admit(method, inputs["path"], (), b"")
+    call = made.admit(method, inputs["path"], (), (), b"")
     message = made.draft(call, None, epoch_ms(inputs["timestamp"]), inputs["request_id"]).demands[0].message.decode()
     if "digest" in inputs:
         empty = base64.b64encode(hashlib.sha256(b"").digest()).decode()
