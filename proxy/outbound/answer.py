@@ -21,23 +21,24 @@ class Source(Protocol):
 
 
 class Answer:
-    """An UpstreamResponse from `head` on. What has not come of it yet is the same for all."""
+    """An UpstreamResponse from `head` on."""
 
-    status = 0
-    """0 until its head has come."""
+    __slots__ = ("_fault", "_line", "_pieces", "_wanted", "ended", "fields", "head", "reason", "size", "status")
     reason: bytes
     fields: Fields
-    ended = False
-    size = 0
-    """Bytes that have come and were not taken yet."""
-    _fault: ProxyError | None = None
-    _wanted: "asyncio.Future[None] | None" = None
 
     def __init__(self, line: Source, head: "asyncio.Future[None]") -> None:
         self.head = head
         """Done when the head has come, or will not."""
+        self.status = 0
+        """0 until then."""
+        self.ended = False
+        self.size = 0
+        """Bytes that have come and were not taken yet."""
         self._line = line
         self._pieces: list[bytes] = []
+        self._fault: ProxyError | None = None
+        self._wanted: asyncio.Future[None] | None = None
 
     def add(self, piece: bytes) -> None:
         self._pieces.append(piece)

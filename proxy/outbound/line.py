@@ -55,10 +55,8 @@ class Line(asyncio.BufferedProtocol):
 
     def __init__(self, pool: Pool, buffer: memoryview) -> None:
         self._loop = asyncio.get_running_loop()
-        self._now = self._loop.time
         self._buffer = buffer
         self._pool = pool
-        self._put = pool.outbox.put
         self._parser = HttpResponseParser(self)
         self._alarm = Alarm(self._loop, self._overdue)
         self._paused = False
@@ -73,7 +71,7 @@ class Line(asyncio.BufferedProtocol):
         self._idle_since: float | None = None
         self._rested: float | None = None
         """How long it was idle before it was asked, while not a byte of the answer has come."""
-        self.born = self._now()
+        self.born = self._loop.time()
         self.keep = pool.keep
         """Seconds after which it ends when it is idle, by what the provider says of it too."""
         self.fresh = True
@@ -97,7 +95,8 @@ class Line(asyncio.BufferedProtocol):
 
         What lies unread on a fresh connection below TLS are session tickets.
         """
-        events = self._look(0)
+        look = self._look
+        events = look(0)
         return not events or (self.fresh and self._secure and events[0][1] == select.POLLIN)
 
     def wakes(self, now: float, trusted: float) -> bool:
@@ -120,8 +119,8 @@ class Line(asyncio.BufferedProtocol):
         self._mute = 0
         self._to_head = head.startswith(b"HEAD ")
         self._idle_seconds = patience.idle
-        self._alarm.at(self._now() + patience.first_byte)
-        self._put(self._leave)
+        self._alarm.at(self._loop.time() + patience.first_byte)
+        self._pool.outbox.put(self._leave)
         return answer
 
     def abort(self) -> None:
@@ -144,7 +143,7 @@ class Line(asyncio.BufferedProtocol):
         """The reader of the answer has taken what there was."""
         if self._paused:
             self._paused = False
-            self._alarm.at(self._now() + self._idle_seconds)
+            self._alarm.at(self._loop.time() + self._idle_seconds)
             self.transport.resume_reading()
 
     # What the loop tells
@@ -293,7 +292,7 @@ class Line(asyncio.BufferedProtocol):
             self._alarm.off()
             self.transport.pause_reading()
         else:
-            self._alarm.at(self._now() + self._idle_seconds)
+            self._alarm.at(self._loop.time() + self._idle_seconds)
 
     def _pump(self) -> None:
         """Write what is left of a long body, as far as the connection takes it."""
@@ -318,7 +317,7 @@ class Line(asyncio.BufferedProtocol):
             self._pool.freed(self, reusable=False)
             self.transport.close()
         else:
-            self._idle_since = now = self._now()
+            self._idle_since = now = self._loop.time()
             self._alarm.at(now + self.keep)
             self._pool.freed(self, reusable=True)
 
@@ -328,7 +327,7 @@ class Line(asyncio.BufferedProtocol):
 
     def _tell_end(self) -> None:
         """To be called where the connection may have been ended, in time to know who did."""
-        age = self._rested if self._idle_since is None else self._now() - self._idle_since
+        age = self._rested if self._idle_since is None else self._loop.time() - self._idle_since
         self._rested = self._idle_since = None
         if age is not None and not self._closed:
             self._pool.ended(age)

@@ -111,7 +111,7 @@ class _Origin:
         self.keep = keep
         self.lines: set[Line] = set()
         self.idle: list[Line] = []
-        self._now = asyncio.get_running_loop().time
+        self._loop = asyncio.get_running_loop()
         self._places = places
         self._dial = dial
         self._age = age
@@ -122,7 +122,7 @@ class _Origin:
         """An idle connection; the one used last comes first, so that the others can end."""
         idle = self.idle
         while idle:
-            line, now = idle.pop(), self._now()
+            line, now = idle.pop(), self._loop.time()
             if line.wakes(now, self._trust.span(now)) and now - line.born < self._age:
                 return line
             line.end()
@@ -139,7 +139,7 @@ class _Origin:
             line.end()
 
     def ended(self, age: float) -> None:
-        self._trust.ended(age, self._now())
+        self._trust.ended(age, self._loop.time())
 
     def lost(self, line: Line) -> None:
         self.lines.discard(line)

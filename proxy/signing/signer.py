@@ -28,7 +28,8 @@ CANONICAL: Final[dict[str, Callable[[bytes], bytes]]] = {
 }
 
 
-class Aim(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Aim:
     """Where a call goes: all that its method and target decide."""
 
     method: str
