@@ -7,7 +7,8 @@ proxies, with Paraf and `paraf[fast]` in it; it is worth one that was built with
 
 Scenarios (default: all): `plain` 1 KiB POST, 32 callers; `tls` the same to a provider with TLS; `64k` a body of
 64 KiB, 8 callers; `one` one caller, and the median beside a direct call; `idle` 1,000 idle callers beside 32 busy
-ones; `workers` two of each.
+ones; `workers` two of each, and beside them two Parafs of one worker each, between which the callers are shared: what
+two cost more than that is the doing of workers, the rest that of a machine with both hands full.
 
 Each launch of a proxy signs for a warm-up first; then rounds go from proxy to proxy, so that all meet the same
 machine. Cost is user and system CPU time of the proxy and its children a request, from the scheduler's own account.
@@ -28,6 +29,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,6 +41,7 @@ HERE = Path(__file__).parent
 SECRET = "bench-secret"
 SCENARIOS = ("plain", "tls", "64k", "one", "idle", "workers")
 PEERS = ("go", "paraf", "aiohttp")
+WORKERS = ("go", "paraf", "2 paraf")
 IDLE = 1000
 
 
@@ -60,11 +63,11 @@ def body_of(size: int) -> bytes:
 
 @dataclass
 class Peer:
-    """One launched proxy, and what its rounds gave: microseconds a request, and the callers' side."""
+    """One launched proxy or several alike, and what the rounds gave: microseconds a request, and the callers' side."""
 
     name: str
-    process: subprocess.Popen[bytes]
-    port: int
+    processes: list[subprocess.Popen[bytes]]
+    ports: list[int]
     start: float
     costs: list[float] = field(default_factory=list)
     seen: list[dict[str, float]] = field(default_factory=list)
@@ -74,7 +77,7 @@ class Peer:
         below: dict[int, list[int]] = {}
         for pid, parent in (map(int, line.split()) for line in listed.splitlines()):
             below.setdefault(parent, []).append(pid)
-        found = [self.process.pid]
+        found = [process.pid for process in self.processes]
         for pid in found:
             found += below.get(pid, [])
         return found
@@ -142,14 +145,21 @@ class Bench:
 
     @contextlib.contextmanager
     def peer(self, name: str, upstream: str, workers: int) -> Iterator[Peer]:
-        port, begun = free_port(), time.monotonic()
-        threads = {"GOMAXPROCS": str(workers)}
-        with self.launched(*self.command(name, port, upstream, workers), **threads) as process:
-            while not self._answers(port):
-                if process.poll() is not None or time.monotonic() > begun + 20:
-                    raise SystemExit(f"{name} does not start")
-                time.sleep(0.01)
-            yield Peer(name, process, port, time.monotonic() - begun)
+        """`2 paraf` is two of one worker each."""
+        kind, times = (name[2:], 2) if name.startswith("2 ") else (name, 1)
+        begun, peer = time.monotonic(), Peer(name, [], [], 0)
+        with contextlib.ExitStack() as stack:
+            for port in [free_port() for _ in range(times)]:
+                command = self.command(kind, port, upstream, workers // times)
+                process = stack.enter_context(self.launched(*command, GOMAXPROCS=str(workers)))
+                while not self._answers(port):
+                    if process.poll() is not None or time.monotonic() > begun + 20:
+                        raise SystemExit(f"{name} does not start")
+                    time.sleep(0.01)
+                peer.processes.append(process)
+                peer.ports.append(port)
+            peer.start = (time.monotonic() - begun) / times
+            yield peer
 
     @staticmethod
     def _answers(port: int) -> bool:
@@ -160,14 +170,22 @@ class Bench:
         except OSError:
             return False
 
-    def called(self, port: int, body: Path, *, callers: int, seconds: float, direct: bool = False) -> dict[str, float]:
+    def called(self, peer: Peer, body: Path, *, callers: int, seconds: float) -> dict[str, float]:
+        """By all callers together. The median is that of the slower half, where there are two."""
+        share = callers // len(peer.ports)
+        with ThreadPoolExecutor() as at_once:
+            seen = list(at_once.map(lambda port: self.asked(port, body, callers=share, seconds=seconds), peer.ports))
+        sums = {name: sum(each[name] for each in seen) for name in ("requests", "errors")}
+        return {**sums, "p50_ms": max(each["p50_ms"] for each in seen)}
+
+    def asked(self, port: int, body: Path, *, callers: int, seconds: float, direct: bool = False) -> dict[str, float]:
         command = [self.tool, "callers", f"127.0.0.1:{port}", str(callers), str(seconds), str(body)]
         told = subprocess.run([*command, *(["direct"] if direct else [])], capture_output=True, check=True).stdout
         return dict(json.loads(told))
 
     def measure(self, peer: Peer, body: Path, callers: int) -> None:
         before = peer.cpu()
-        seen = self.called(peer.port, body, callers=callers, seconds=self.seconds)
+        seen = self.called(peer, body, callers=callers, seconds=self.seconds)
         if seen["errors"] or not seen["requests"]:
             raise SystemExit(f"{peer.name}: {seen['errors']} of {seen['requests']} requests failed")
         peer.costs.append((peer.cpu() - before) / seen["requests"] * 1e6)
@@ -180,7 +198,7 @@ class Bench:
         body.write_bytes(body_of(65_536 if scenario == "64k" else 1000))
         credentials = [str(self.folder / name) for name in ("cert.pem", "key.pem")] if secure else []
         upstream = f"{'https' if secure else 'http'}://127.0.0.1:{port}"
-        names = [name for name in PEERS if scenario != "workers" or name != "aiohttp"]
+        names = WORKERS if scenario == "workers" else PEERS
         with contextlib.ExitStack() as stack:
             stack.enter_context(self.launched(self.tool, "provider", f"127.0.0.1:{port}", *credentials))
             time.sleep(0.3)
@@ -188,14 +206,14 @@ class Bench:
             peers = [stack.enter_context(self.peer(name, upstream, workers)) for name in names]
             resting = {peer.name: peer.memory() for peer in peers}
             for peer in peers:
-                self.called(peer.port, body, callers=callers, seconds=0.5)
+                self.called(peer, body, callers=callers, seconds=0.5)
             if scenario == "idle":
                 for peer in peers:
-                    self._rest(stack, peer.port)
+                    self._rest(stack, peer.ports[0])
             for _ in range(self.rounds):
                 for peer in peers:
                     self.measure(peer, body, callers)
-            direct = self.called(port, body, callers=1, seconds=1, direct=True)["p50_ms"] if scenario == "one" else None
+            direct = self.asked(port, body, callers=1, seconds=1, direct=True)["p50_ms"] if scenario == "one" else None
             self._tell(scenario, peers, resting, direct)
 
     def _rest(self, stack: contextlib.ExitStack, port: int) -> None:
