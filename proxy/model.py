@@ -214,6 +214,7 @@ class UpstreamResponse(Protocol):
         ...
 
 
+@dataclass(slots=True)
 class Attempt:
     """One sending of one signed request. The transport writes `maybe` just before the first byte leaves."""
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import click
 import pytest
 import yaml
-from attempts import attempt
 from click.testing import CliRunner
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -23,6 +22,7 @@ from proxy.generation import build
 from proxy.inbound.admin import _PROBES
 from proxy.inbound.operations import ENDPOINTS
 from proxy.inbound.problem import problem
+from proxy.model import Attempt
 from proxy.settings import json_schema, read_settings, setting_paths
 from proxy.shape import Choice, Record
 from proxy.signing import vocabulary
@@ -386,7 +386,7 @@ def test_alerts_are_documented():
 def test_log_fields_are_documented():
     stream = io.StringIO()
     story = Story("id", "GET", 0.0, route="r", caller="c", external_id="1", **dict.fromkeys(PHASES, 0.1))
-    story.attempts.append(attempt("maybe"))
+    story.attempts.append(Attempt("maybe"))
     story.status, story.error, story.detail = 502, "upstream_protocol", "words"
     story.provider_status, story.provider_code = 200, "1"
     story.trace = Trace("0" * 32, "0" * 16, sampled=True)

@@ -7,12 +7,12 @@ import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
-from attempts import attempt
 from rawpeer import RawCaller, exchange
 
 from proxy.clock import SystemClock
 from proxy.errors import ProxyError
 from proxy.inbound.server import InboundServer, ServerLimits
+from proxy.model import Attempt
 from proxy.telemetry.story import Story
 
 
@@ -137,7 +137,7 @@ def post(body=b"", *lines, method="POST", target="/"):
 
 def sending(story):
     """What the transport does just before the first byte."""
-    story.attempts.append(attempt("maybe"))
+    story.attempts.append(Attempt("maybe"))
 
 
 @contextlib.asynccontextmanager

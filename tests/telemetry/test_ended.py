@@ -2,9 +2,9 @@ import asyncio
 import io
 import json
 
-from attempts import attempt
 from virtual_time import in_virtual_time
 
+from proxy.model import Attempt
 from proxy.telemetry.ended import LATEST, Ended
 from proxy.telemetry.logs import RequestLog, configure, set_level
 from proxy.telemetry.metrics import Metrics
@@ -114,5 +114,5 @@ async def test_a_route_that_is_gone_is_counted_until_nothing_is_under_way_on_it(
 def test_only_attempts_that_were_written_are_counted():
     told = story("a")
     assert (told.sendings, told.sent) == (0, "no")
-    told.attempts = [attempt("maybe"), attempt("no"), attempt("maybe")]
+    told.attempts = [Attempt("maybe"), Attempt("no"), Attempt("maybe")]
     assert (told.sendings, told.sent) == (2, "maybe")

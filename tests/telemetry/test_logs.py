@@ -5,9 +5,8 @@ import logging
 from collections.abc import Iterator
 
 import pytest
-from attempts import attempt
 
-from proxy.model import STARS, Secret
+from proxy.model import STARS, Attempt, Secret
 from proxy.telemetry.ended import Ended
 from proxy.telemetry.logs import RequestLog, configure, silence_aiohttp
 from proxy.telemetry.story import PHASES, Story
@@ -100,7 +99,7 @@ def test_the_line_of_a_request() -> None:
     story = Story("0f3a", "POST", 17.0, route="doku", external_id="1768447845042777", status=200, outcome="healed")
     story.token, story.sign, story.upstream, story.total = 0.1204999, 0.000123, 0.25, 0.4
     story.ended_ms = NOON_MS
-    story.attempts = [attempt("maybe"), attempt("no"), attempt("maybe")]
+    story.attempts = [Attempt("maybe"), Attempt("no"), Attempt("maybe")]
     story.provider_status, story.provider_code = 200, "2005400"
     assert told(story) == {
         "timestamp": "2026-01-15T03:30:45.042Z",
@@ -130,7 +129,7 @@ def test_the_usual_line_has_the_members_of_any_other(external_id) -> None:
         story = Story("0f3a", "POST", 17.0, route="doku", status=200, outcome="forwarded", provider_status=200, **more)
         story.token, story.sign, story.upstream, story.total = 0.0000012, 0.000123, 0.25, 0.4
         story.provider_code, story.external_id = "2005400", external_id
-        story.attempts = [attempt("maybe")]
+        story.attempts = [Attempt("maybe")]
         return story
 
     usual, other = told(forwarded()), told(forwarded(caller="shop"))
