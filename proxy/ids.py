@@ -54,10 +54,9 @@ def external_ids(
     length = min(length, MOST_CHARACTERS - len(prefix))
     if length <= 8:
         return lambda now_ms: prefix + f"{now_ms % _DAY_MS:08}"[-length:]
-    clock, rest = ("%08d", length - 8) if length < 16 else ("%d", length - 13)
-    text = f"{prefix.replace('%', '%%')}{clock}%0{rest}d"
+    rest = length - (8 if length < 16 else 13)
     # 32 bits of chance too many are asked for, so that no digits are favoured.
     bits, most, draw = 4 * rest + 32, 10**rest, randomness.getrandbits
     if length < 16:
-        return lambda now_ms: text % (now_ms % _DAY_MS, draw(bits) % most)
-    return lambda now_ms: text % (now_ms, draw(bits) % most)
+        return lambda now_ms: prefix + f"{now_ms % _DAY_MS * most + draw(bits) % most:0{length}}"
+    return lambda now_ms: prefix + str(now_ms * most + draw(bits) % most)  # one number: a form costs twice as much
