@@ -64,8 +64,8 @@ def prepared(told):
 def main():
     with check("a machine with systemd"):
         machine()
-    run("podman", "run", "-d", "--name", NAME, "--privileged", "--systemd=always", MACHINE, "/lib/systemd/systemd")
     try:
+        run("podman", "run", "-d", "--name", NAME, "--privileged", "--systemd=always", MACHINE, "/lib/systemd/systemd")
         with check("systemd: the unit starts confined and says that it is ready (Type=notify)") as told:
             inside("sh", "-c", "until systemctl is-system-running --wait; do sleep 0.2; done", timeout=60)
             run("podman", "cp", UNIT, f"{NAME}:/etc/systemd/system/paraf.service")
