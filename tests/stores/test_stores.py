@@ -117,7 +117,7 @@ async def test_the_gap_holds_for_everybody_and_also_after_a_drop(store: TokenSto
     await store.put(patient, kept, await leased(store, patient))
     await store.drop(patient, kept)
     assert (await store.claim(patient, "b", kept)) == Held(pytest.approx(0.15, abs=0.15), "gap")
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(0.31)
     await leased(store, patient, "b")
 
 
@@ -127,7 +127,7 @@ async def test_the_pause_after_a_failure_holds_for_everybody_and_failures_are_co
         assert lease.failures == failures
         await store.release(DOKU, lease, 0.2)
         assert (await store.claim(DOKU, "z", None)) == Held(pytest.approx(0.1, abs=0.1), "failure")
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.21)
     await keep(store, token("a"))
     await store.drop(DOKU, token("a"))
     assert (await leased(store)).failures == 0
@@ -158,7 +158,7 @@ async def test_refusals_in_the_first_half_of_a_life_are_counted_in_a_row(store: 
     assert strikes == [1, 2, 3]
     aged = token("aged", 0.5)
     await keep(store, aged)
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(0.31)
     assert await store.drop(DOKU, aged) == 0
     again = token("again")
     await keep(store, again)
