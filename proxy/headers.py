@@ -5,8 +5,7 @@ then a look-alike would shadow what Paraf signs.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
@@ -210,19 +209,26 @@ def answer_lines(fields: Fields) -> tuple[bytes, bytes | None]:
     names, values = fields
     form, pick, connections, length = _GOING_BACK[names]
     for place in connections:
-        if nominated := _NOMINATED[values[place],]:
-            return answer_lines(without(fields, nominated, place))
+        if _NOMINATED[values[place],]:
+            return answer_lines(_not_nominated(fields, connections))
     return form % pick(values), None if length is None else values[length]
 
 
-def without(fields: Fields, folded: AbstractSet[str], place: int | None = None) -> Fields:
-    """Those of other names, and not the one at that place."""
-    left = [
-        (name, value)
-        for at, (name, value) in enumerate(zip(*fields, strict=True))
-        if at != place and fold(name.decode()) not in folded
-    ]
-    return tuple([name for name, _ in left]), tuple([value for _, value in left])
+def _not_nominated(fields: Fields, connections: Sequence[int]) -> Fields:
+    names, values = fields
+    nominated = _NONE.union(*(_NOMINATED[values[place],] for place in connections))
+    return _without(fields, {*connections, *(at for at, name in enumerate(names) if fold(name.decode()) in nominated)})
+
+
+def without_length(fields: Fields) -> Fields:
+    return _without(fields, PLACES[decoded_names(fields[0])].get("content-length", ()))
+
+
+def _without(fields: Fields, places: Collection[int]) -> Fields:
+    """Those that stand elsewhere."""
+    names, values = fields
+    left = [at for at in range(len(names)) if at not in places]
+    return tuple([names[at] for at in left]), tuple([values[at] for at in left])
 
 
 Back = tuple[bytes, Callable[[Sequence[bytes]], Any], Sequence[int], int | None]
@@ -263,7 +269,7 @@ def _connections(names: tuple[str, ...]) -> tuple[int, ...]:
 
 def _nominated_back(words: tuple[bytes]) -> frozenset[str]:
     """By a `Connection` of an answer."""
-    return _listed(words[0].decode("utf-8", "replace")) - _STAY_IN_ANSWERS
+    return _listed(words[0].decode("utf-8", "surrogateescape")) - _STAY_IN_ANSWERS
 
 
 _GOING_BACK: Final = Remembered(_going_back)

@@ -19,6 +19,7 @@ from proxy.signing.profile import Profile, Signature
 from proxy.signing.reading import Presented, reading
 from proxy.signing.signer import CANONICAL, Call
 from proxy.signing.template import Template
+from proxy.telemetry.logs import place
 from proxy.telemetry.story import Refusal
 
 LARGE: Final = 65_536
@@ -35,7 +36,11 @@ def inquest(lane: Lane, call: Call, signed: SignedRequest, answer: UpstreamRespo
         return None
     if len(call.raw_body) > LARGE:
         return Refusal(redacted(call.aim.target), (f"the body has more than {LARGE} bytes: nothing was read again",))
-    return Refusal(redacted(call.aim.target), tuple(_findings(lane, call, signed, texts(answer.fields))))
+    try:
+        findings = tuple(_findings(lane, call, signed, texts(answer.fields)))
+    except Exception as fault:  # noqa: BLE001 -- the caller waits for the provider's answer, whatever is found of it
+        findings = (f"a fault in Paraf ended the look at it: {place(fault)}",)
+    return Refusal(redacted(call.aim.target), findings)
 
 
 def _findings(lane: Lane, call: Call, signed: SignedRequest, answer: Headers) -> Iterator[str]:

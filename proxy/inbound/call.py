@@ -84,8 +84,7 @@ class Call:
             pieces.clear()
             if len(body) > limit:
                 raise _too_large()
-            self._bodies.take(len(body))
-            self.held = len(body)
+            self._take(len(body))
         self._is_read = True
         return body
 

@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol, cast
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.helpers import TimerNoop
 from aiohttp.http import HttpProcessingError, HttpRequestParser, RawRequestMessage
-from aiohttp.streams import StreamReader
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.tcp_helpers import tcp_keepalive
 
 from proxy.alarm import Alarm
@@ -346,7 +346,7 @@ class CallerConnection(BaseProtocol):
                 await asyncio.sleep(0)  # other callers come first, and this answer leaves
             else:
                 del message, payload, answered  # nothing of a caller is held while it rests
-                self._head_begun = False
+                self._head_begun, self._payload = False, EMPTY_PAYLOAD
                 self._alarm.at(loop.time() + self.limits.idle_seconds)
         self.call = None
         await self._linger(payload)

@@ -3,7 +3,7 @@
 from typing import Final
 
 from proxy.errors import ProxyError
-from proxy.headers import BODILESS, answer_lines, without
+from proxy.headers import BODILESS, answer_lines, without_length
 from proxy.inbound.call import Call
 from proxy.inbound.problem import reason
 from proxy.inbound.terms import CallerLeft
@@ -60,7 +60,7 @@ def _framed(call: Call, answer: UpstreamResponse) -> tuple[bytes, int | None, bo
 async def _bodiless(call: Call, answer: UpstreamResponse, marks: bytes) -> None:
     """A 204 has no length (RFC 9110 section 8.6)."""
     keeps, status, fields = call.may_keep(), answer.status, answer.fields
-    lines, _ = answer_lines(without(fields, {"content-length"}) if status == 204 else fields)
+    lines, _ = answer_lines(without_length(fields) if status == 204 else fields)
     call.begin(status, _head(status, answer.reason, lines + marks, keeps=keeps), keeps=keeps)
     async for _ in answer.chunks():
         pass

@@ -100,9 +100,12 @@ class Line(asyncio.BufferedProtocol):
         return not events or (self.fresh and self._secure and events[0][1] == select.POLLIN)
 
     def wakes(self, now: float, trusted: float) -> bool:
-        """Can it be asked? `trusted`: the age up to which idle connections to this provider are."""
-        since = self._idle_since
-        if since is None or self._closed or self.transport.is_closing():
+        """Can it be used again? `trusted`: the age up to which idle connections to this provider are.
+
+        It looks before others take theirs: where one has ended, those of its age are ending too.
+        """
+        since, look = self._idle_since, self._look
+        if since is None or self._closed or self.transport.is_closing() or look(0):
             self._tell_end()
             return False
         self._idle_since = None

@@ -44,30 +44,26 @@ class WireTransport:
 
     async def send(self, request: SignedRequest, patience: Patience, attempt: Attempt) -> Answer:
         url, head = written(request)
+        if self._closed:
+            raise ProxyError("shutting_down", "the connections to the provider are closed", sent=attempt.sent)
         origin = self._origins.get(url) or self._origin(url)
         places = self._places
-        while True:
-            if self._closed:
-                raise ProxyError("shutting_down", "the connections to the provider are closed", sent=attempt.sent)
-            if places.free:
-                places.free -= 1
-            else:
-                await self._place(patience.connect)
-            kept = origin.kept()
-            line = kept or await self._opened(origin, patience.connect)
-            attempt.sent = "maybe"
-            answer = line.ask(head, request.body, patience)
-            try:
-                await answer.head
-            except asyncio.CancelledError:
-                await answer.close()  # not the line itself: it may be another's, if the answer came in this very turn
-                raise
-            except ProxyError as fault:
-                attempt.sent = fault.sent
-                if kept is None or fault.sent != "no":  # else it had ended while it was idle: the next one is taken
-                    raise
-            else:
-                return answer
+        if places.free:
+            places.free -= 1
+        else:
+            await self._place(patience.connect)
+        line = origin.kept() or await self._opened(origin, patience.connect)
+        attempt.sent = "maybe"
+        answer = line.ask(head, request.body, patience)
+        try:
+            await answer.head
+        except asyncio.CancelledError:
+            await answer.close()  # not the line itself: it may be another's, if the answer came in this very turn
+            raise
+        except ProxyError as fault:
+            attempt.sent = fault.sent
+            raise
+        return answer
 
     async def close(self) -> None:
         self._closed = True

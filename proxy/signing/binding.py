@@ -68,22 +68,30 @@ class Binding:
 
     def read(self, mentioned: Iterable[str]) -> "Read":
         names = reached(self.profile, mentioned)
-        return Read(names, tuple([(name, self.lazy[name]) for name in self.profile.let if name in names]))
+        always = reached(self.profile, mentioned, choices=False)
+        lets = [(name, self.lazy[name]) for name in self.profile.let if name in names]
+        return Read(
+            names, tuple([row for row in lets if row[0] in always]), dict(row for row in lets if row[0] not in always)
+        )
 
 
 class Read(NamedTuple):
-    """What templates come to, their lets followed down: all names, and the lets, each behind those that it mentions."""
+    """What templates come to, their lets followed down."""
 
     names: frozenset[str]
-    lets: tuple[tuple[str, Lazy], ...]
+    always: tuple[tuple[str, Lazy], ...]
+    """The lets that every request needs, each behind those that it mentions."""
+    chosen: Mapping[str, Lazy]
+    """Those that only some choose."""
 
 
-def reached(profile: Profile, mentioned: Iterable[str]) -> frozenset[str]:
-    """These names, and those that the lets among them lead to."""
+def reached(profile: Profile, mentioned: Iterable[str], *, choices: bool = True) -> frozenset[str]:
+    """These names, and those that the lets among them lead to. `choices`: by any row of a choice too."""
     names = frozenset(mentioned)
     for name in reversed(list(profile.let)):
-        if name in names:
-            names |= profile.let[name].names
+        let = profile.let[name]
+        if name in names and (choices or isinstance(let, Template)):
+            names |= let.names
     return names
 
 

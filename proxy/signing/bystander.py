@@ -18,7 +18,7 @@ _NOTHING: Final = BoundScheme(
     heads=Remembered(lambda names: Head(names, lambda headers, _: headers, (), making(()), None)),
     signatures=(),
     headers_due=(),
-    read=Read(frozenset(), ()),
+    read=Read(frozenset(), (), {}),
     header_names=(),
 )
 

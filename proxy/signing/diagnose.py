@@ -230,7 +230,7 @@ class Search:
     def _leaves(self, guess: Guess, signature: Signature) -> dict[str, bytes]:
         values = Values({**self._read.given, **guess.given}, {**self._read.lazy, **guess.lazy})
         names = self._names if signature is self._signature else signature.names
-        return {name: values[name] for name in names}
+        return {name: values[name] for name in (*names, "zone")}  # which a time that is written in place reads
 
     def _made(self, leaves: Mapping[str, bytes], signature: Signature) -> tuple[bytes, bytes]:
         message = signature.string.render(leaves)

@@ -19,7 +19,7 @@ CALL: Final = REQUEST | BEARER | CLOCK | {"external_id"}
 SENT: Final = frozenset({"header.NAME"})
 """Headers as they leave: there when a string is signed, not while they are being made."""
 ALWAYS: Final = frozenset({"token_separator"})
-RESERVED: Final = CALL | ALWAYS | {"zone"}
+RESERVED: Final = CALL | ALWAYS | {"zone", "target"}
 
 
 @dataclass(frozen=True, slots=True)

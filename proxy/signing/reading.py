@@ -85,7 +85,8 @@ def reading(binding: Binding, base: BaseUrl, presented: Presented) -> tuple[Read
     fetches = is_token_call(binding, base, presented)
     scheme, form = _token_scheme(binding) if fetches else _call_scheme(binding, base, presented)
     stated = dict(_stated(scheme, presented.headers))
-    given = {**_read_headers(scheme), **binding.known, **_of_request(binding, presented), **stated}
+    others = binding.profile.schemes.values()  # by one of which it may have been signed
+    given = {**_read_headers(scheme, *others), **binding.known, **_of_request(binding, presented), **stated}
     read = Reading(presented, binding, base, scheme, fetches, form, None, given, _lazies(binding, base))
     read = _with_time(_with_token(read))
     return read, list(_plain_faults(read))
@@ -113,9 +114,10 @@ def _call_scheme(binding: Binding, base: BaseUrl, presented: Presented) -> tuple
     return schemes_of(profile, switches)[next(rules, switches["signature"])], str(switches["timestamp"])
 
 
-def _read_headers(scheme: Scheme) -> dict[str, bytes]:
+def _read_headers(*schemes: Scheme) -> dict[str, bytes]:
     """Headers that templates read; one that was not sent is empty."""
-    return {name: b"" for each in scheme.signatures for name in each.names if name.startswith("header.")}
+    names = [name for scheme in schemes for each in scheme.signatures for name in each.names]
+    return {name: b"" for name in names if name.startswith("header.")}
 
 
 def _lazies(binding: Binding, base: BaseUrl) -> dict[str, Lazy]:

@@ -154,8 +154,8 @@ class Signer:
     ) -> tuple[Headers, dict[str, bytes]]:
         """The headers but for the signatures, and all that the templates of the scheme read."""
         aim, headers, raw_body, canonical_body, _, make, sent_id = call
-        names, lets = aim.scheme.read
-        values = aim.given.copy()
+        names, always, chosen = aim.scheme.read
+        values = Values(aim.given, chosen) if chosen else aim.given.copy()
         values["body"], values["raw_body"] = canonical_body, raw_body
         values["token"] = bearer = token.value.reveal().encode() if token else b""
         values["authorization"] = b"Bearer " + bearer
@@ -164,7 +164,7 @@ class Signer:
             values["now"] = b"%d" % now_ms
         if "external_id" in names:
             values["external_id"] = external_id.encode() if external_id else b""
-        for name, let in lets:
+        for name, let in always:
             values[name] = let(values)
         headers += make(values)
         if external_id is not None and sent_id is None and self.external_id:

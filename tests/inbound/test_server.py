@@ -8,6 +8,7 @@ import os
 import socket
 
 import pytest
+from aiohttp.streams import EMPTY_PAYLOAD
 from rawpeer import RawCaller
 from serving import House, get, open_callers, post, sending, whole
 
@@ -237,7 +238,7 @@ async def test_of_a_caller_who_rests_nothing_is_held():
             house.requests.clear()
             gc.collect()
             (connection,) = house.server._connections
-            assert not connection._payload._buffer
+            assert connection._payload is EMPTY_PAYLOAD
             assert not [each for each in gc.get_objects() if isinstance(each, Call) and each.connection is connection]
 
 

@@ -66,6 +66,19 @@ async def test_a_refused_request_is_told_with_what_is_known(control):
     assert row["attempts"] == 1
 
 
+async def test_a_fault_in_the_look_at_a_refusal_does_not_keep_the_answer_from_the_caller(control, monkeypatch):
+    def broken(*_, **__):
+        raise KeyError("zone")
+
+    monkeypatch.setattr("proxy.inquest.diagnose", broken)
+    await refused(control)
+    status, headers, _ = await ask(control.port, "doku", "X-EXTERNAL-ID: 7")
+    assert (status, headers.get("X-Paraf-Error")) == (409, None)
+    (row,) = await rows(control)
+    (words,) = row["findings"]
+    assert words.startswith("a fault in Paraf ended the look at it: KeyError at ")
+
+
 async def test_no_more_are_kept_than_asked_for_and_the_newest_first(control):
     await refused(control, 6)
     kept = await rows(control)

@@ -19,6 +19,7 @@ from urllib.parse import unquote
 import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from own_profiles import BANK, NOW, bound, profile, send, signer
 from running import EVERY
 from vectors_read import binding
 
@@ -477,3 +478,28 @@ def test_no_secret_is_in_what_is_said():
     found = signed(KINDS["snap"], TARGET, "key.other", "token.other").judge()
     said = repr(found)
     assert not [secret for secret in (SECRET, OTHER_SECRET, TOKEN, OLD_TOKEN) if secret in said]
+
+
+def presented(own, credentials, **changed):
+    by = signer(own, BASE.origin, credentials)
+    sent = send(by).request
+    headers = tuple((name, changed.get(name, value)) for name, value in sent.headers)
+    target = sent.url.removeprefix(BASE.origin)
+    found = Presented(sent.method, target, headers, sent.body, sent_ms=NOW)
+    return diagnose(bound(own, credentials), BaseUrl.parse(BASE.origin), found, AtHand({}))
+
+
+def test_a_time_that_is_written_in_place_is_read(tmp_path):
+    text = BANK.replace('{timestamp}"\n', '{now|iso_z_s}"\n')
+    assert text != BANK
+    own = profile(tmp_path, text)
+    assert presented(own, {"client_id": "c", "client_secret": "s"}).right
+    assert not presented(own, {"client_id": "c", "client_secret": "s"}, **{"X-SIG": "AAAA"}).right
+
+
+def test_a_header_that_another_scheme_reads_need_not_be_there(tmp_path):
+    """A wrong signature could be that of the other."""
+    text = BANK + BANK.partition("schemes:\n")[2].replace("plain", "other").replace("{endpoint}", "{header.X-Foo}")
+    own = profile(tmp_path, text)
+    assert presented(own, {"client_id": "c", "client_secret": "s"}).right
+    assert not presented(own, {"client_id": "c", "client_secret": "s"}, **{"X-SIG": "AAAA"}).right

@@ -314,6 +314,7 @@ def test_a_child_is_its_parent_but_for_what_it_says(tmp_path):
         ("schemes: {plain: {§tokn: true}}", "schemes.plain.tokn", "did you mean token?"),
         ("signature: §plan", "signature", "did you mean plain?"),
         ("schemes: {other: §{token: false}}", "schemes.other", "signatures"),
+        ("let: {§target: x}", "let.target", "a name that Paraf gives a meaning itself"),
         ('let: {digest: §"{line}"}', "let.digest", "{line}"),
         ("token: {answer: {default_lifetime: §900}}", "token.answer.default_lifetime", "duration"),
         ("rules: [{call: GET /x, scheme: §plan}]", "rules.0.scheme", "did you mean plain?"),

@@ -18,6 +18,7 @@ from proxy.errors import ProxyError
 from proxy.model import Secret, Token
 from proxy.signing.canonical import minify, sort_keys
 from proxy.signing.signer import Signer
+from proxy.signing.template import FILTERS
 
 BASE = "https://api.bank.example"
 SPACED = b'{ "b" : 1.00, "a" : "x  y" }'
@@ -833,3 +834,23 @@ def test_a_comparison_carries_no_signature():
     with pytest.raises(ProxyError) as caught:
         bundled("snap").comparison(call, Token(Secret("T"), 0, 0.0), NOW)
     assert caught.value.code == "not_allowed"
+
+
+def test_what_a_choice_did_not_choose_is_not_made(tmp_path, monkeypatch):
+    """It may be dear: here the body would be sorted, in the loop."""
+    sorted_bodies = []
+    monkeypatch.setitem(FILTERS, "sort_keys", lambda body: sorted_bodies.append(body) or body)
+    chosen = """digest_for: by_method
+let:
+  dear: "{raw_body|sort_keys|sha256|hex}"
+  digest:
+    by_method: {POST: "{body|sha256|hex}", other: "{dear}"}
+    by_body: {present: "{dear}", empty: ""}
+schemes:
+"""
+    text = BANK.replace("{body|sha256|hex}:", "{digest}:").replace("schemes:\n", chosen)
+    by = signer(profile(tmp_path, text), "https://sandbox.bank.example", {"client_id": "c", "client_secret": "s"})
+    assert send(by, "POST", body=b"{}").message.split(":")[2] == hashlib.sha256(b"{}").hexdigest()
+    assert sorted_bodies == []
+    assert send(by, "PUT", body=b"{ }").message.split(":")[2] == hashlib.sha256(b"{ }").hexdigest()
+    assert set(sorted_bodies) == {b"{ }"}
