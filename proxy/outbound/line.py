@@ -126,6 +126,11 @@ class Line(asyncio.BufferedProtocol):
         self._pool.outbox.put(self._leave)
         return answer
 
+    def distrust(self, trusted: float) -> None:
+        """Give up a message that has not left, if it was idle for longer than idle connections are `trusted` now."""
+        if self._message is not None and self._rested is not None and self._rested >= trusted:
+            self._break(_broken())
+
     def abort(self) -> None:
         """End it at once and tell nobody; what was not sent yet stays unsent."""
         self._closed = True

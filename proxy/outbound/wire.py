@@ -135,7 +135,12 @@ class _Origin:
             line.end()
 
     def ended(self, age: float) -> None:
-        self._trust.ended(age, self._loop.time())
+        """What has not left yet on others of such an age does not leave on them."""
+        now = self._loop.time()
+        self._trust.ended(age, now)
+        trusted = self._trust.span(now)
+        for line in tuple(self.lines):
+            line.distrust(trusted)
 
     def lost(self, line: Line) -> None:
         self.lines.discard(line)

@@ -81,4 +81,4 @@ def wait_until_it_is_here(fileno: int) -> None:
     """Block, the event loop with it, until the kernel has something for this socket."""
     poll = select.poll()
     poll.register(fileno, select.POLLIN)
-    assert poll.poll(1000)
+    assert poll.poll(5000)

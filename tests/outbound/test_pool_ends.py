@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 from byhand import by_hand, wait_until_it_is_here
 from rawpeer import CLOSE, RESET, RawPeer, ok
-from sending import Encrypted, opened
+from sending import Encrypted, Sender, opened
 
 from proxy.errors import ProxyError
 from proxy.outbound import pool as pool_module
@@ -151,6 +151,33 @@ async def test_where_one_has_ended_no_other_of_its_age_is_taken_in_the_same_turn
                 await peer.accept()
                 await peer.answer(OWN)
             assert await asyncio.gather(*calls) == [(200, b"own")] * 2
+            assert [peer.unread(of=each) for each in range(2)] == [b"", b""]
+
+
+@pytest.mark.both_loops
+async def test_what_was_asked_of_others_before_the_first_end_was_seen_does_not_leave(monkeypatch):
+    """Their message waits for the end of the turn, and by then they are not trusted any more."""
+    with by_hand() as peer:
+        async with opened("wire") as sender:
+            calls = [asyncio.create_task(sender.fetch("POST", f"{peer.url}/", body=b"x")) for _ in range(2)]
+            for each in range(2):
+                await peer.accept()
+                await peer.answer(OWN, of=each)
+            assert await asyncio.gather(*calls) == [(200, b"own")] * 2
+            (lines,) = ([*origin.idle] for origin in sender.transport._origins.values())
+            wakes = Line.wakes
+
+            def taken_and_ended(line, *args):
+                taken = wakes(line, *args)
+                if line is lines[0]:  # the last to be taken; the first is to leave first
+                    port = lines[1].transport.get_extra_info("sockname")[1]
+                    peer.fin(of=[each.getpeername()[1] for each in peer._accepted].index(port))
+                    wait_until_it_is_here(lines[1].transport.get_extra_info("socket").fileno())
+                return taken
+
+            monkeypatch.setattr(Line, "wakes", taken_and_ended)
+            calls = [asyncio.create_task(refusal(Sender(sender.transport), "POST", f"{peer.url}/")) for _ in range(2)]
+            assert await asyncio.gather(*calls) == [("upstream_unreachable", "no")] * 2
             assert [peer.unread(of=each) for each in range(2)] == [b"", b""]
 
 
