@@ -136,11 +136,13 @@ class _Origin:
 
     def ended(self, age: float) -> None:
         """What has not left yet on others of such an age does not leave on them."""
-        now = self._loop.time()
-        self._trust.ended(age, now)
-        trusted = self._trust.span(now)
-        for line in tuple(self.lines):
-            line.distrust(trusted)
+        now, trust = self._loop.time(), self._trust
+        before = trust.span(now)
+        trust.ended(age, now)
+        trusted = trust.span(now)
+        if trusted < before:  # thousands may end at once: the first of them changes it
+            for line in tuple(self.lines):
+                line.distrust(trusted)
 
     def lost(self, line: Line) -> None:
         self.lines.discard(line)
