@@ -25,7 +25,7 @@ from proxy.inbound.terms import CallerLeft, ServerLimits
 from proxy.inbound.tunnels import Tunnels
 from proxy.inbound.turns import Seat, Turns
 from proxy.model import Clock, InboundRequest, Tunnel, UpstreamResponse
-from proxy.outbox import Outbox
+from proxy.outbox import outbox
 from proxy.telemetry.logs import place
 from proxy.telemetry.story import Story
 from proxy.telemetry.traceparent import traced
@@ -71,7 +71,7 @@ class InboundServer:
         self._clock = clock
         self._complain = complain
         self.limits = limits or ServerLimits()
-        self.outbox = Outbox()
+        self.outbox = outbox()
         self._connections: dict[CallerConnection, None] = {}
         self._tunnels = tunnels
         self._bodies = bodies or Bodies(math.inf)

@@ -13,7 +13,7 @@ from proxy.outbound.line import READ, Line
 from proxy.outbound.message import written
 from proxy.outbound.transport import Patience
 from proxy.outbound.trust import Trust
-from proxy.outbox import Outbox
+from proxy.outbox import Outbox, outbox
 
 
 class WireTransport:
@@ -36,7 +36,7 @@ class WireTransport:
     ) -> None:
         self._dial = Dial(tls or verified_tls(), road)
         self._buffer = memoryview(bytearray(READ))
-        self._outbox = Outbox()
+        self._outbox = outbox()
         self._places = _Places(connections or 2**31)
         self._limits = {"keep": keep, "age": age, "most_idle": most_idle}
         self._origins: dict[str, _Origin] = {}
