@@ -37,6 +37,24 @@ async def warm(sender, peer):
     assert await call == (200, b"own")
 
 
+async def two_idle(sender, peer):
+    """Two connections with an answered request each, in the order in which they came to rest."""
+    calls = [asyncio.create_task(sender.fetch("POST", f"{peer.url}/", body=b"x")) for _ in range(2)]
+    for each in range(2):
+        await peer.accept()
+        await peer.answer(OWN, of=each)
+    assert await asyncio.gather(*calls) == [(200, b"own")] * 2
+    (lines,) = ([*origin.idle] for origin in sender.transport._origins.values())
+    return lines
+
+
+def end_unseen(line, peer):
+    """By the peer, until the kernel has heard of it; the loop has not."""
+    ours = line.transport.get_extra_info("socket")
+    peer.fin(of=[each.getpeername() for each in peer._accepted].index(ours.getsockname()))
+    wait_until_it_is_here(ours.fileno())
+
+
 async def trusts(sender, peer):
     """Is a connection that was used a moment ago used again?"""
     await warm(sender, peer)
@@ -135,17 +153,8 @@ async def test_where_one_has_ended_no_other_of_its_age_is_taken_in_the_same_turn
     """The provider may be ending them all: what is written to one that is about to be ended is lost."""
     with by_hand() as peer:
         async with opened("wire") as sender:
-            calls = [asyncio.create_task(sender.fetch("POST", f"{peer.url}/", body=b"x")) for _ in range(2)]
-            for each in range(2):
-                await peer.accept()
-                await peer.answer(OWN, of=each)
-            assert await asyncio.gather(*calls) == [(200, b"own")] * 2
-            (lines,) = ([*origin.idle] for origin in sender.transport._origins.values())
-            first = lines[-1].transport.get_extra_info("socket")
-            ports = [accepted.getpeername()[1] for accepted in peer._accepted]
-            ended = ports.index(first.getsockname()[1])
-            peer.fin(of=ended)
-            wait_until_it_is_here(first.fileno())
+            lines = await two_idle(sender, peer)
+            end_unseen(lines[-1], peer)
             calls = [asyncio.create_task(sender.fetch("POST", f"{peer.url}/", body=b"x")) for _ in range(2)]
             for _ in calls:
                 await peer.accept()
@@ -159,20 +168,13 @@ async def test_what_was_asked_of_others_before_the_first_end_was_seen_does_not_l
     """Their message waits for the end of the turn, and by then they are not trusted any more."""
     with by_hand() as peer:
         async with opened("wire") as sender:
-            calls = [asyncio.create_task(sender.fetch("POST", f"{peer.url}/", body=b"x")) for _ in range(2)]
-            for each in range(2):
-                await peer.accept()
-                await peer.answer(OWN, of=each)
-            assert await asyncio.gather(*calls) == [(200, b"own")] * 2
-            (lines,) = ([*origin.idle] for origin in sender.transport._origins.values())
+            lines = await two_idle(sender, peer)
             wakes = Line.wakes
 
             def taken_and_ended(line, *args):
                 taken = wakes(line, *args)
                 if line is lines[0]:  # the last to be taken; the first is to leave first
-                    port = lines[1].transport.get_extra_info("sockname")[1]
-                    peer.fin(of=[each.getpeername()[1] for each in peer._accepted].index(port))
-                    wait_until_it_is_here(lines[1].transport.get_extra_info("socket").fileno())
+                    end_unseen(lines[1], peer)
                 return taken
 
             monkeypatch.setattr(Line, "wakes", taken_and_ended)
