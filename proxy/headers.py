@@ -140,18 +140,18 @@ def decoded(raw: Sequence[tuple[bytes, bytes]]) -> tuple[tuple[str, ...], Header
         return (), ()
     names, values = zip(*raw)  # noqa: B905 -- pairs
     try:
-        texts = _NAMES[names]
-        return texts, paired(texts, values, "strict")
+        known = _NAMES[names]
+        return known, _paired(known, values)
     except ValueError:
         raise ProxyError("bad_request", "a header is not UTF-8") from None
 
 
-def paired(names: tuple[str, ...], values: Iterable[bytes], errors: str) -> Headers:
+def _paired(names: tuple[str, ...], values: tuple[bytes, ...]) -> Headers:
     """As many of the one as of the other, and not none. Raises ValueError for what does not decode, or is two lines."""
-    texts = b"\n".join(values).decode("utf-8", errors).split("\n")
-    if len(texts) != len(names):
+    read = b"\n".join(values).decode().split("\n")
+    if len(read) != len(names):
         raise ValueError("a line break in a header")
-    return tuple(zip(names, texts))  # noqa: B905 -- as many; the keyword is not free
+    return tuple(zip(names, read))  # noqa: B905 -- as many; the keyword is not free
 
 
 def decoded_names(names: tuple[bytes, ...]) -> tuple[str, ...]:

@@ -102,6 +102,7 @@ class Signer:
         self._time = time_formatter(switches["timestamp"], profile.zone)
         self._method = str.upper if switches["method_case"] == "upper" else str.lower
         self._lazy = request_values(binding, base)
+        self._authorization = self._lazy["authorization"]
         schemes = {name: self._bound(scheme) for name, scheme in schemes_of(profile, switches).items()}
         self._default = schemes[switches["signature"]]
         self._rules = tuple((rule.call, schemes[rule.scheme]) for rule in profile.rules)
@@ -157,8 +158,8 @@ class Signer:
         names, always, chosen = aim.scheme.read
         values = Values(aim.given, chosen) if chosen else aim.given.copy()
         values["body"], values["raw_body"] = canonical_body, raw_body
-        values["token"] = bearer = token.value.reveal().encode() if token else b""
-        values["authorization"] = b"Bearer " + bearer
+        values["token"] = token.value.reveal().encode() if token else b""
+        values["authorization"] = self._authorization(values)
         values["timestamp"] = self._time(now_ms)
         if "now" in names:
             values["now"] = b"%d" % now_ms
