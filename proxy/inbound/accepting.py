@@ -1,6 +1,7 @@
 """Callers taken out of the queue of a listening socket, which other workers may be taking from too."""
 
 import asyncio
+import select
 import socket
 from collections.abc import Callable
 from typing import Final
@@ -11,7 +12,8 @@ _COURTESY: Final = 0.001
 """Seconds that a caller is left to the worker whose turn it is, for each connection that this one is ahead of it."""
 _FARTHEST: Final = 10
 _PATIENCE: Final = 0.25
-"""Seconds without any help from the others, after which this worker takes what is there: they are busy, or stopped."""
+"""Seconds that callers wait for the worker whose turn it is, after which this one takes what is there: the other is
+busy, or stopped."""
 _MOST: Final = 32
 """Callers taken at once then."""
 _SHORTAGE: Final = 1.0
@@ -40,7 +42,10 @@ class Accepting:
         self._connecting: set[asyncio.Task[None]] = set()
         self._pause: asyncio.TimerHandle | None = None
         self._alone_since: float | None = None
+        self._awaited = seat.awaited()
         listener.setblocking(False)
+        self._queue = select.poll()
+        self._queue.register(listener, select.POLLIN)
         self._watch()
 
     async def stop(self) -> None:
@@ -60,6 +65,7 @@ class Accepting:
         if lead := self._seat.lead():
             self._rest(min(lead, _FARTHEST) * _COURTESY)
         else:
+            self._alone_since = None
             self._take()
 
     def _rest(self, seconds: float) -> None:
@@ -68,8 +74,8 @@ class Accepting:
 
     def _resume(self) -> None:
         self._watch()
-        now = self._loop.time()
-        if not self._take():  # another one came
+        now, before, self._awaited = self._loop.time(), self._awaited, self._seat.awaited()
+        if not self._take() or self._awaited != before or not self._queue.poll(0):
             self._alone_since = None
         elif self._alone_since is None:
             self._alone_since = now

@@ -49,6 +49,11 @@ class Seat:
         mine, least = (page[at], page[at + 1]), min((page[i], page[i + 1]) for i in range(0, len(page), 2))
         return 0 if mine <= least else max(1, mine[0] - least[0])
 
+    def awaited(self) -> tuple[int, int]:
+        """The worker whose turn it is, and how many callers it ever took: the same for as long as it takes none."""
+        number = min(range(len(self.page) // 2), key=lambda number: (self.page[2 * number], self.page[2 * number + 1]))
+        return number, self.page[2 * number + 1]
+
     def took(self) -> None:
         self.page[self.at] += 1
         self.page[self.at + 1] += 1

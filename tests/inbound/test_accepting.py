@@ -1,7 +1,7 @@
 import asyncio
 import errno
 import socket
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from proxy.inbound import accepting
 from proxy.inbound.accepting import Accepting
@@ -54,6 +54,49 @@ async def test_a_burst_is_shared_evenly():
         writer.close()
     assert 40 <= marks.count(b"a") <= 60
     assert marks.count(b"a") + marks.count(b"b") == 100
+
+
+async def test_one_that_takes_its_turns_slowly_is_not_taken_for_stopped():
+    """However long ago it was first waited for."""
+    turns = Turns(2)
+    quick, slow = turns.seat(0), turns.seat(1)
+    with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
+
+        async def take_slowly():
+            while True:
+                await asyncio.sleep(0.004)
+                if not slow.lead():
+                    with suppress(BlockingIOError):
+                        taken.append(listener.accept()[0])
+                        slow.took()
+
+        taken = []
+        async with accepting_on(listener.dup(), b"a", quick):
+            assert [await ask(listener), await ask(listener)] == [b"a", b"a"]  # the second after a wait in vain
+            listener.setblocking(False)
+            slow.took()
+            slow.took()
+            await asyncio.sleep(accepting._PATIENCE + 0.05)
+            taking = asyncio.create_task(take_slowly())
+            callers = [await asyncio.open_connection(*listener.getsockname()) for _ in range(32)]
+            async with asyncio.timeout(5):
+                while quick.page[quick.at] + slow.page[slow.at] < 36:  # noqa: ASYNC110 -- nobody tells of it
+                    await asyncio.sleep(0.01)
+            taking.cancel()
+    for _, writer in callers:
+        writer.close()
+    for sock in taken:
+        sock.close()
+    assert len(taken) >= 10
+
+
+async def test_one_of_three_that_is_stopped_is_not_waited_for_long():
+    turns = Turns(3)
+    seats = [turns.seat(number) for number in range(3)]
+    with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
+        async with accepting_on(listener, b"a", seats[0]), accepting_on(listener.dup(), b"b", seats[1]):
+            many = await asyncio.wait_for(asyncio.gather(*(ask(listener) for _ in range(400))), 1.5)
+    assert set(many) == {b"a", b"b"}
 
 
 async def test_one_that_does_not_take_its_turn_is_not_waited_for_long():

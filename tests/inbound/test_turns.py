@@ -50,3 +50,16 @@ def test_nobody_waits_for_one_that_ended_and_a_new_one_has_no_past_to_catch_up_w
         again.took()
     again.took()
     assert again.lead() == 1
+
+
+def test_who_is_awaited_changes_with_every_caller_it_takes():
+    turns = Turns(3)
+    first, second, third = (turns.seat(number) for number in range(3))
+    first.took()
+    third.took()
+    assert first.awaited() == (1, 0)
+    third.took()
+    assert first.awaited() == (1, 0)  # it is not the third that is waited for
+    second.took()
+    second.lost()
+    assert first.awaited() == (1, 1)
