@@ -7,12 +7,11 @@ proxies, with Paraf and `paraf[fast]` in it; it is worth one that was built with
 
 Scenarios (default: all): `plain` 1 KiB POST, 32 callers; `tls` the same to a provider with TLS; `64k` a body of
 64 KiB, 8 callers; `one` one caller, and the median beside a direct call; `idle` 1,000 idle callers beside 32 busy
-ones; `workers` two of each, and beside them two Parafs of one worker each, between which the callers are shared: what
-two cost more than that is the doing of workers, the rest that of a machine with both hands full.
+ones; `workers` one worker (or thread of Go) beside two, which need a core more than callers and provider take.
 
 Each launch of a proxy signs for a warm-up first; then rounds go from proxy to proxy, so that all meet the same
 machine. Cost is user and system CPU time of the proxy and its children a request, from the scheduler's own account.
-The ratio to Go is the median of the ratios inside each round. Access log and metrics of Paraf are on.
+The ratio to the first is the median of the ratios inside each round. Access log and metrics of Paraf are on.
 """
 
 import argparse
@@ -29,7 +28,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,8 +39,10 @@ HERE = Path(__file__).parent
 SECRET = "bench-secret"
 SCENARIOS = ("plain", "tls", "64k", "one", "idle", "workers")
 PEERS = ("go", "paraf", "aiohttp")
-WORKERS = ("go", "paraf", "2 paraf")
+WORKERS = ("paraf", "2 paraf", "go", "2 go")
 IDLE = 1000
+ONE_THREAD = {**os.environ, "GOMAXPROCS": "1"}
+"""Of Go: callers and provider shall take little from the proxies."""
 
 
 def say(line: str) -> None:
@@ -63,11 +63,11 @@ def body_of(size: int) -> bytes:
 
 @dataclass
 class Peer:
-    """One launched proxy or several alike, and what the rounds gave: microseconds a request, and the callers' side."""
+    """A launched proxy, and what the rounds gave: microseconds a request, and the callers' side."""
 
     name: str
-    processes: list[subprocess.Popen[bytes]]
-    ports: list[int]
+    process: subprocess.Popen[bytes]
+    port: int
     start: float
     costs: list[float] = field(default_factory=list)
     seen: list[dict[str, float]] = field(default_factory=list)
@@ -77,7 +77,7 @@ class Peer:
         below: dict[int, list[int]] = {}
         for pid, parent in (map(int, line.split()) for line in listed.splitlines()):
             below.setdefault(parent, []).append(pid)
-        found = [process.pid for process in self.processes]
+        found = [self.process.pid]
         for pid in found:
             found += below.get(pid, [])
         return found
@@ -119,7 +119,7 @@ class Bench:
     @contextlib.contextmanager
     def launched(self, *command: str, **environ: str) -> Iterator[subprocess.Popen[bytes]]:
         process = subprocess.Popen(
-            command, env={**os.environ, **environ}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            command, env={**ONE_THREAD, **environ}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         try:
             yield process
@@ -144,22 +144,16 @@ class Bench:
         return [self.python, "-m", "proxy", "serve", "-c", str(file), "--allow-inline-secrets"]
 
     @contextlib.contextmanager
-    def peer(self, name: str, upstream: str, workers: int) -> Iterator[Peer]:
-        """`2 paraf` is two of one worker each."""
-        kind, times = (name[2:], 2) if name.startswith("2 ") else (name, 1)
-        begun, peer = time.monotonic(), Peer(name, [], [], 0)
-        with contextlib.ExitStack() as stack:
-            for port in [free_port() for _ in range(times)]:
-                command = self.command(kind, port, upstream, workers // times)
-                process = stack.enter_context(self.launched(*command, GOMAXPROCS=str(workers)))
-                while not self._answers(port):
-                    if process.poll() is not None or time.monotonic() > begun + 20:
-                        raise SystemExit(f"{name} does not start")
-                    time.sleep(0.01)
-                peer.processes.append(process)
-                peer.ports.append(port)
-            peer.start = (time.monotonic() - begun) / times
-            yield peer
+    def peer(self, name: str, upstream: str) -> Iterator[Peer]:
+        """`2 paraf` is one with two workers."""
+        kind, workers = (name[2:], 2) if name.startswith("2 ") else (name, 1)
+        port, begun = free_port(), time.monotonic()
+        with self.launched(*self.command(kind, port, upstream, workers), GOMAXPROCS=str(workers)) as process:
+            while not self._answers(port):
+                if process.poll() is not None or time.monotonic() > begun + 20:
+                    raise SystemExit(f"{name} does not start")
+                time.sleep(0.01)
+            yield Peer(name, process, port, time.monotonic() - begun)
 
     @staticmethod
     def _answers(port: int) -> bool:
@@ -170,22 +164,15 @@ class Bench:
         except OSError:
             return False
 
-    def called(self, peer: Peer, body: Path, *, callers: int, seconds: float) -> dict[str, float]:
-        """By all callers together. The median is that of the slower half, where there are two."""
-        share = callers // len(peer.ports)
-        with ThreadPoolExecutor() as at_once:
-            seen = list(at_once.map(lambda port: self.asked(port, body, callers=share, seconds=seconds), peer.ports))
-        sums = {name: sum(each[name] for each in seen) for name in ("requests", "errors")}
-        return {**sums, "p50_ms": max(each["p50_ms"] for each in seen)}
-
     def asked(self, port: int, body: Path, *, callers: int, seconds: float, direct: bool = False) -> dict[str, float]:
         command = [self.tool, "callers", f"127.0.0.1:{port}", str(callers), str(seconds), str(body)]
-        told = subprocess.run([*command, *(["direct"] if direct else [])], capture_output=True, check=True).stdout
+        command += ["direct"] if direct else []
+        told = subprocess.run(command, env=ONE_THREAD, capture_output=True, check=True).stdout
         return dict(json.loads(told))
 
     def measure(self, peer: Peer, body: Path, callers: int) -> None:
         before = peer.cpu()
-        seen = self.called(peer, body, callers=callers, seconds=self.seconds)
+        seen = self.asked(peer.port, body, callers=callers, seconds=self.seconds)
         if seen["errors"] or not seen["requests"]:
             raise SystemExit(f"{peer.name}: {seen['errors']} of {seen['requests']} requests failed")
         peer.costs.append((peer.cpu() - before) / seen["requests"] * 1e6)
@@ -202,14 +189,13 @@ class Bench:
         with contextlib.ExitStack() as stack:
             stack.enter_context(self.launched(self.tool, "provider", f"127.0.0.1:{port}", *credentials))
             time.sleep(0.3)
-            workers = 2 if scenario == "workers" else 1
-            peers = [stack.enter_context(self.peer(name, upstream, workers)) for name in names]
+            peers = [stack.enter_context(self.peer(name, upstream)) for name in names]
             resting = {peer.name: peer.memory() for peer in peers}
             for peer in peers:
-                self.called(peer, body, callers=callers, seconds=0.5)
+                self.asked(peer.port, body, callers=callers, seconds=0.5)
             if scenario == "idle":
                 for peer in peers:
-                    self._rest(stack, peer.ports[0])
+                    self._rest(stack, peer.port)
             for _ in range(self.rounds):
                 for peer in peers:
                     self.measure(peer, body, callers)
@@ -224,7 +210,8 @@ class Bench:
             one.recv(4096)
 
     def _tell(self, scenario: str, peers: list[Peer], resting: dict[str, float], direct: float | None) -> None:
-        say(f"\n{scenario}: us/request median (best), x Go paired, req/s, p50 ms, MiB at rest and now, start s")
+        first = peers[0].name
+        say(f"\n{scenario}: us/request median (best), x {first} paired, req/s, p50 ms, MiB at rest and now, start s")
         for peer in peers:
             ratios = [mine / theirs for mine, theirs in zip(peer.costs, peers[0].costs, strict=True)]
             rate = statistics.median(seen["requests"] for seen in peer.seen) / self.seconds
