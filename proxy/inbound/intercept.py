@@ -124,7 +124,7 @@ async def _handshake(outside: CallerConnection, doorway: Doorway, tls: ssl.SSLCo
     except BaseException:
         transport.abort()
         raise
-    if made is None:  # lost in the very moment
+    if made is None or made.is_closing():  # lost in the very moment: asyncio's loop and uvloop say so in their own way
         raise ConnectionResetError
     return made
 

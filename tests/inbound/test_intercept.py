@@ -410,6 +410,23 @@ async def test_callers_who_leave_in_the_handshake_leave_nothing_behind():
         assert house.tunnels.failures == ["hung up"] * 2
 
 
+async def test_callers_who_leave_at_once_leave_nothing_behind():
+    house = House(tunnels=Open())
+    async with house:
+
+        async def hang_up(words: bytes) -> None:
+            _, writer = await asyncio.open_connection("127.0.0.1", house.port)
+            writer.write(connect() + words)
+            writer.close()
+
+        for words in (b"", b"garbage", Hello(authority(HOST).root).first):
+            await asyncio.gather(*(hang_up(words) for _ in range(20)))
+            await asyncio.sleep(0.05)
+            await gone(house)
+        assert house.server._seat.page[0] == 0
+        assert house.complaints == []
+
+
 def resident() -> int:
     """Bytes of this process that are in memory."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
