@@ -15,7 +15,7 @@ _PATIENCE: Final = 0.25
 """Seconds that callers wait for the worker whose turn it is, after which this one takes what is there: the other is
 busy, or stopped."""
 _MOST: Final = 32
-"""Callers taken at once then."""
+"""Callers taken at once then, and when Paraf ends."""
 _SHORTAGE: Final = 1.0
 """Seconds of rest when the system has no file or memory for one more caller, as asyncio does it."""
 
@@ -41,12 +41,17 @@ class Accepting:
         self._loop = asyncio.get_running_loop()
         self._connecting: set[asyncio.Task[None]] = set()
         self._pause: asyncio.TimerHandle | None = None
+        self._hurried = False
         self._alone_since: float | None = None
         self._awaited = seat.awaited()
         listener.setblocking(False)
         self._queue = select.poll()
         self._queue.register(listener, select.POLLIN)
         self._watch()
+
+    def hurry(self) -> None:
+        """Take whoever is in the queue, whosever turn it is: there is little time left."""
+        self._hurried = True
 
     async def stop(self) -> None:
         """Take no more, and close the socket. Returns when who was taken has a connection."""
@@ -62,7 +67,9 @@ class Accepting:
         self._loop.add_reader(self._listener, self._someone_waits)
 
     def _someone_waits(self) -> None:
-        if lead := self._seat.lead():
+        if self._hurried:
+            self._take_many()
+        elif lead := self._seat.lead():
             self._rest(min(lead, _FARTHEST) * _COURTESY)
         else:
             self._alone_since = None
@@ -80,9 +87,12 @@ class Accepting:
         elif self._alone_since is None:
             self._alone_since = now
         elif now - self._alone_since > _PATIENCE:
-            for _ in range(_MOST):
-                if not self._take():
-                    break
+            self._take_many()
+
+    def _take_many(self) -> None:
+        for _ in range(_MOST):
+            if not self._take():
+                return
 
     def _take(self) -> bool:
         """Was there somebody?"""

@@ -111,6 +111,22 @@ async def test_one_that_does_not_take_its_turn_is_not_waited_for_long():
             assert many == [b"a"] * 300
 
 
+async def test_at_the_end_whoever_waits_is_taken_whosever_turn_it_is():
+    turns = Turns(2)
+    quick, stopped = turns.seat(0), turns.seat(1)
+    quick.took()
+    assert stopped.lead() == 0
+    with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
+        callers = [await asyncio.open_connection(*listener.getsockname()) for _ in range(200)]
+        made = Accepting(listener, lambda: Echo(b"a"), quick, print)
+        made.hurry()
+        await asyncio.sleep(0.05)
+        await made.stop()
+        assert [await asyncio.wait_for(reader.read(1), 5) for reader, _ in callers] == [b"a"] * 200
+    for _, writer in callers:
+        writer.close()
+
+
 async def test_a_shortage_of_files_is_told_and_waited_out(monkeypatch):
     monkeypatch.setattr(accepting, "_SHORTAGE", 0.05)
     short = [OSError(errno.EMFILE, "Too many open files")] * 2
