@@ -103,7 +103,13 @@ class Dial:
         try:
             async with asyncio.timeout_at(deadline):
                 addresses = self._road.admitted(place[0], await self._addresses(*place))
-            return await self._first(addresses, partial(made, protocol, tls, name), deadline)
+            once = partial(self._first, addresses, partial(made, protocol, tls, name), deadline)
+            try:
+                return await once()
+            except OSError:  # perhaps for the session that was offered: some fronts refuse what they do not know
+                if not self._forgets(name):
+                    raise
+                return await once()
         except OSError:
             self._known.pop(place, None)
             raise
@@ -153,6 +159,10 @@ class Dial:
         connection = transport.get_extra_info("ssl_object")
         if connection is not None and isinstance(self._tls, ResumingContext):
             self._tls.remember(connection)
+
+    def _forgets(self, name: str) -> bool:
+        """Was a session kept of this name?"""
+        return isinstance(self._tls, ResumingContext) and self._tls.forget(name)
 
     async def _addresses(self, host: str, port: int) -> list[AddrInfoType]:
         known = self._known.get((host, port))
@@ -220,6 +230,10 @@ class ResumingContext(ssl.SSLContext):
         """To be asked after the first answer: the tickets of TLS 1.3 come behind the handshake."""
         if connection.session is not None:
             self._sessions[connection.server_hostname] = connection.session
+
+    def forget(self, name: str) -> bool:
+        """The next connection to it begins from nothing. False if that was so before."""
+        return self._sessions.pop(name, None) is not None
 
 
 def verified_tls(authorities: str | None = None) -> ssl.SSLContext:

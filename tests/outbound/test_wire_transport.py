@@ -4,6 +4,8 @@ import asyncio
 import os
 import socket
 import ssl
+import struct
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 import trustme
@@ -241,6 +243,60 @@ async def test_a_second_connection_resumes_the_session_of_the_first(authority, v
             reused.append(line.transport.get_extra_info("ssl_object").session_reused)
             await call
         assert (peer.connections, reused) == (3, [False, True, True])
+
+
+def offers_a_session(hello):
+    """Is there a pre_shared_key among the extensions of a ClientHello (RFC 8446 section 4.1.2)?"""
+    at = 5 + 4 + 2 + 32
+    at += 1 + hello[at]
+    at += 2 + int.from_bytes(hello[at : at + 2])
+    at += 1 + hello[at] + 2
+    while at < len(hello):
+        kind, size = struct.unpack_from("!HH", hello, at)
+        if kind == 41:
+            return True
+        at += 4 + size
+    return False
+
+
+@asynccontextmanager
+async def front_that_refuses_sessions(port):
+    """With an alert, as some do that have lost the keys of their tickets. Every other connection goes to `port`."""
+    offered, tasks = [], asyncio.TaskGroup()
+
+    async def pipe(reader, writer):
+        with suppress(OSError):
+            while data := await reader.read(65536):
+                writer.write(data)
+        writer.close()
+
+    async def front(reader, writer):
+        head = await reader.readexactly(5)
+        hello = head + await reader.readexactly(int.from_bytes(head[3:]))
+        offered.append(offers_a_session(hello))
+        if offered[-1]:
+            writer.write(bytes.fromhex("15 0303 0002 0228"))  # fatal, handshake_failure
+            writer.close()
+            return
+        behind, before = await asyncio.open_connection("127.0.0.1", port)
+        before.write(hello)
+        tasks.create_task(pipe(behind, writer))
+        tasks.create_task(pipe(reader, before))
+
+    async with tasks, await asyncio.start_server(front, "127.0.0.1", 0) as server:
+        yield server.sockets[0].getsockname()[1], offered
+
+
+async def test_where_sessions_are_refused_the_next_handshake_is_whole_and_in_time(authority):
+    async with (
+        RawPeer(lambda request: ok(b"x"), tls=serving(authority, ssl.TLSVersion.TLSv1_3)) as peer,
+        front_that_refuses_sessions(peer.port) as (port, offered),
+        opened("wire", tls=trusting(authority), age=0.0) as sender,
+    ):
+        for _ in range(3):
+            assert await sender.fetch("GET", f"https://localhost:{port}/") == (200, b"x")
+        assert offered == [False, True, False, True, False]
+        assert len(peer.requests) == 3
 
 
 async def test_a_session_of_one_authority_opens_nothing_for_another(authority):
