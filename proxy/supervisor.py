@@ -119,8 +119,8 @@ class Supervisor:
         return "ready" if enough(member.ready for member in self._crew) else "starting"
 
     def quit(self) -> None:
-        self._by_hand = self._signal is None
-        self._signal = self._signal or signal.SIGTERM
+        if self._signal is None:
+            self._signal, self._by_hand = signal.SIGTERM, True
         self._changed.set()
 
     async def ask(self, word: str, value: Any = None, *, one: bool = False) -> list[Any]:
