@@ -107,8 +107,11 @@ async def turn(
 async def _handshake(outside: CallerConnection, doorway: Doorway, tls: ssl.SSLContext) -> asyncio.Transport:
     loop = asyncio.get_running_loop()
     transport = outside.open_transport()
-    starting = loop.create_task(
-        loop.start_tls(
+    # `start_tls` puts TLS in its place at once and queues its beginning, behind this. Not in a task of its own: the
+    # connection could end before the first step of that, TLS would begin after its end, and its timer would hold it.
+    loop.call_soon(_feed, transport, outside)
+    try:
+        made = await loop.start_tls(
             transport,
             doorway,
             tls,
@@ -116,11 +119,6 @@ async def _handshake(outside: CallerConnection, doorway: Doorway, tls: ssl.SSLCo
             ssl_handshake_timeout=outside.limits.header_seconds,
             ssl_shutdown_timeout=SHUTDOWN,
         )
-    )
-    # Queued behind the first step of `start_tls`, from which on nothing goes to `outside`, and before its next.
-    loop.call_soon(_feed, transport, outside)
-    try:
-        made = await starting
     except BaseException:
         transport.abort()
         raise
