@@ -95,6 +95,7 @@ async def turn(
         outside.hand_over(ended=True)
         if not isinstance(fault, OSError):  # ssl.SSLError and TimeoutError are some
             raise
+        fault.__traceback__ = None  # holds `start_tls`, that its future, and that the fault: a circle around 80 KiB
         failed(tunnel.host, _kind(fault))
         return None
     misnamed = kept.is_misnamed(transport.get_extra_info("ssl_object"))

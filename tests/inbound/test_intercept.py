@@ -1,6 +1,7 @@
 """CONNECT with interception: over real sockets and TLS, over both loops, the impolite ones too."""
 
 import asyncio
+import gc
 import json
 import os
 import socket
@@ -410,21 +411,80 @@ async def test_callers_who_leave_in_the_handshake_leave_nothing_behind():
         assert house.tunnels.failures == ["hung up"] * 2
 
 
+async def hang_up(house, words: bytes) -> None:
+    _, writer = await asyncio.open_connection("127.0.0.1", house.port)
+    writer.write(connect() + words)
+    writer.close()
+
+
 async def test_callers_who_leave_at_once_leave_nothing_behind():
     house = House(tunnels=Open())
     async with house:
-
-        async def hang_up(words: bytes) -> None:
-            _, writer = await asyncio.open_connection("127.0.0.1", house.port)
-            writer.write(connect() + words)
-            writer.close()
-
         for words in (b"", b"garbage", Hello(authority(HOST).root).first):
-            await asyncio.gather(*(hang_up(words) for _ in range(20)))
+            await asyncio.gather(*(hang_up(house, words) for _ in range(20)))
             await asyncio.sleep(0.05)
             await gone(house)
         assert house.server._seat.page[0] == 0
         assert house.complaints == []
+
+
+@pytest.fixture
+def uncollected():
+    """Only what is in no circle is freed."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def held() -> int:
+    """Our sides of TLS that are in memory, each with buffers of its own."""
+    return sum(isinstance(each, ssl.SSLObject) and each.server_side for each in gc.get_objects())
+
+
+async def hang_up_at_once(house) -> None:
+    await hang_up(house, b"")
+
+
+async def hang_up_in_the_handshake(house) -> None:
+    async with house.caller() as caller:
+        caller.send(connect())
+        await caller.answer(to_head=True)
+
+
+async def speak_no_tls(house) -> None:
+    async with house.caller() as caller:
+        caller.send(connect() + b"GET / HTTP/1.1\r\n\r\n")
+        await caller.closed()
+
+
+async def distrust(house) -> None:
+    with pytest.raises(ssl.SSLCertVerificationError):
+        async with house.caller() as caller:
+            await caller.tunnel(f"{HOST}:443", ssl.create_default_context())
+
+
+async def ask_once(house) -> None:
+    async with house.caller() as caller:
+        await caller.tunnel(f"{HOST}:443", trusting(authority(HOST).root))
+        caller.send(post())
+        assert (await caller.answer()).status == 200
+
+
+@pytest.mark.usefixtures("uncollected")
+@pytest.mark.parametrize("way", [hang_up_at_once, hang_up_in_the_handshake, speak_no_tls, distrust, ask_once])
+async def test_tls_that_has_ended_is_held_by_nothing(way):
+    """Neither by the timer of its handshake nor by its own failure: callers can make it end faster than either goes."""
+    house = House(tunnels=Open())
+    async with house:
+        before = held()
+        for _ in range(20):
+            await way(house)
+        await asyncio.sleep(0.05)
+        await gone(house)
+        async with asyncio.timeout(3):
+            while held() > before:  # noqa: ASYNC110 -- nobody tells of it
+                await asyncio.sleep(0.02)
 
 
 def resident() -> int:
