@@ -99,6 +99,8 @@ class Generation:
     control_token: Secret | None
     own_secrets: Mapping[tuple[str, ...], Secret] = field(repr=False)
     """By identity of the account."""
+    former_secrets: Mapping[tuple[str, ...], tuple[Secret, ...]] = field(default_factory=dict, repr=False)
+    """Those that opened its records before a reload, the newest first."""
     authority: "Authority | None" = None
     """What certificates for interception are signed with."""
     number: int = 1
@@ -110,7 +112,8 @@ class Generation:
 
     def store_secrets(self, account: Account) -> tuple[Secret, ...]:
         """What the account's records in a store are encrypted with, the newest first."""
-        return (*self.store.keys, self.own_secrets[account.identity])
+        identity = account.identity
+        return (*self.store.keys, self.own_secrets[identity], *self.former_secrets.get(identity, ()))
 
     @property
     def accounts(self) -> tuple[Account, ...]:

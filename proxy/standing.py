@@ -20,6 +20,8 @@ from proxy.outbound.transport import Transport
 from proxy.telemetry.ended import Ended
 from proxy.telemetry.story import Story
 
+FORMER: Final = 4
+"""Replaced secrets of an account that still open its records: more than are replaced in the life of a token."""
 _USE: Final = attrgetter("on_way", "generation")
 
 
@@ -60,7 +62,6 @@ class Succession:
         self._up_to_now = ended.flush
         ended.tells.append(self.told)
         self._standing: dict[int, Standing] = {}
-        self._before: Generation | None = None
         self._closing: set[asyncio.Task[None]] = set()
 
     @property
@@ -74,7 +75,6 @@ class Succession:
         self.newest = standing
         self._standing[standing.number] = standing
         if before is not None:
-            self._before = before.generation
             self._retire(before)
 
     def way(self, request: InboundRequest, story: Story) -> Awaitable[UpstreamResponse]:
@@ -107,10 +107,8 @@ class Succession:
             self._ended(number)
 
     def store_secrets(self, account: Account) -> tuple[Secret, ...]:
-        """The newest first. Those of the generation before as well: what was kept with them is read until it ends."""
-        generations = [each.generation for each in self._standing.values()]
-        generations += [self._before] if self._before else []
-        newest_first = sorted(generations, key=lambda generation: -generation.number)
+        """The newest first: what was kept with a former one is read until it ends."""
+        newest_first = [self._standing[number].generation for number in sorted(self._standing, reverse=True)]
         of_each = [each.store_secrets(account) for each in newest_first if account.identity in each.own_secrets]
         return tuple(dict.fromkeys(secret for secrets in of_each for secret in secrets))
 
@@ -165,11 +163,22 @@ def _reach(lane: Lane) -> tuple[object, ...]:
 
 def succeeding(generation: Generation, before: Generation) -> Generation:
     """With the gates and breakers of the generation before, where their rules have not changed: a request that is under
-    way still has its place, and an open circuit stays open.
+    way still has its place, and an open circuit stays open. And `remembering` it.
     """
     old = before.lanes
     lanes = {name: _inheriting(lane, old[name]) if name in old else lane for name, lane in generation.lanes.items()}
-    return replace(generation, lanes=lanes)
+    return remembering(replace(generation, lanes=lanes), before)
+
+
+def remembering(generation: Generation, before: Generation) -> Generation:
+    """With the secrets that opened records up to now. By account, because tokens outlive any number of reloads."""
+    former: dict[tuple[str, ...], tuple[Secret, ...]] = {}
+    for account in generation.accounts:
+        if account.identity in before.own_secrets:
+            now = generation.store_secrets(account)
+            replaced = dict.fromkeys(each for each in before.store_secrets(account) if each not in now)
+            former[account.identity] = tuple(replaced)[:FORMER]
+    return replace(generation, former_secrets=former)
 
 
 def _inheriting(lane: Lane, before: Lane) -> Lane:

@@ -32,6 +32,7 @@ from proxy.loading import ConfigFile, Loaded
 from proxy.notify import NOBODY, Notify
 from proxy.reloading import Reloading, on_hangup
 from proxy.settings import Settings
+from proxy.standing import remembering
 from proxy.telemetry.logs import configure, set_level, silence_aiohttp
 from proxy.telemetry.merge import merge
 from proxy.telemetry.metrics import page
@@ -140,7 +141,7 @@ class Supervisor:
         try:
             await _within(START, self._all_started())
             await self._build_everywhere(loaded)
-            self._generation = loaded.generation
+            self._generation = remembering(loaded.generation, self._generation)
             self._settings = replace(loaded.settings, store=self._settings.store)
             set_level(self.logger, self._settings.log.level)
             self._metrics.follow(metrics_of(self._generation, self._settings.store.kind, self._clock))

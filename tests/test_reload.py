@@ -11,10 +11,13 @@ from operating import operate, operated, started
 from processes import Callers, configuration, measured, serving
 from rawpeer import RawCaller, RawPeer, ok
 from rotating import reloaded_under_load, rotation
+from running import of, routes
 from test_service import ask
 
 from proxy import reloading
+from proxy.clock import SystemClock
 from proxy.commands import fresh
+from proxy.sandbox.server import Sandbox
 
 BROKEN = {"lissten": "127.0.0.1:1", "log": {"level": "INFO"}}
 FINDINGS = {"lissten": "unknown key (did you mean listen?)", "log.level": "unknown value (did you mean info?)"}
@@ -305,6 +308,37 @@ async def test_a_worker_that_begins_later_has_the_newest(tmp_path):
             await callers.stop()
         assert set(sandbox.marks) == {2}
         assert {line["generation"] for line in paraf.told("request")} == {3}
+
+
+async def test_what_a_former_secret_keeps_in_a_shared_store_is_read_until_it_ends(tmp_path):
+    """Over further reloads too, and by workers that were started since."""
+    sandbox = Sandbox([each.account for each in of("netzme")], clock=SystemClock())
+    url = "http://{}:{}".format(*await sandbox.start("127.0.0.1", 0))
+    store = {"store": f"file://{tmp_path}/tokens", "control": f"unix:{tmp_path}/control.sock"}
+    made = routes(of("netzme"), url) | store | {"log": {"format": "json"}}
+    credentials = made["routes"]["netzme"]["credentials"]
+    async with serving(tmp_path, made, "--workers", "2") as paraf:
+        control = paraf.ready["control"]
+
+        async def shown():
+            async with asyncio.timeout(10):
+                while (answer := await operate(control, "GET", "/tokens"))[0] != 200:  # noqa: ASYNC110 -- until one is ready
+                    await asyncio.sleep(0.05)
+            return answer[2]["tokens"][0]
+
+        assert (await ask(paraf.address[1], "netzme"))[0] == 200
+        fetched = (await shown())["fingerprint"]
+        for secret in ("the second", "the second", "the third"):
+            credentials["client_secret"] = secret
+            (tmp_path / "paraf.yaml").write_text(fresh.text(made))
+            assert (await operate(control, "POST", "/-/reload"))[0] == 200
+            assert (await shown())["fingerprint"] == fetched
+        for pid in paraf.workers.values():
+            os.kill(pid, signal.SIGKILL)
+        await paraf.until(lambda: len(paraf.told("worker started")) == 4)
+        assert (await shown())["fingerprint"] == fetched
+        assert not paraf.told("store")
+    await sandbox.stop()
 
 
 async def test_all_workers_stay_with_the_old_when_it_is_broken(tmp_path):

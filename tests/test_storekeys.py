@@ -12,6 +12,7 @@ from proxy.generation import Generation, build
 from proxy.keyforms import load_private_key
 from proxy.model import Secret
 from proxy.settings import read_settings
+from proxy.standing import FORMER, remembering
 from proxy.storeforms import RedisLogin
 from proxy.storekeys import own_secret
 
@@ -45,6 +46,21 @@ def test_records_are_encrypted_with_the_store_key_and_those_of_the_accounts_secr
     assert texts(built("store: file:///x")) == ["secret of netzme"]
     assert texts(built("store_key: {env: NEW}")) == ["n" * 32, "secret of netzme"]
     assert texts(built("store_key: [{env: NEW}, {env: OLD}]")) == ["n" * 32, "o" * 32, "secret of netzme"]
+
+
+def test_replaced_secrets_are_remembered_over_reloads_and_not_for_ever() -> None:
+    def reloaded(before: Generation, secret: str, top: str = "store: file:///x") -> Generation:
+        return remembering(built(top, S=secret), before)
+
+    first = reloaded(built("store: file:///x", S="a"), "b")
+    assert texts(first) == ["b", "a"]
+    assert texts(reloaded(first, "b")) == ["b", "a"]
+    assert texts(reloaded(first, "a")) == ["a", "b"]
+    assert texts(reloaded(first, "b", "store_key: {env: NEW}")) == ["n" * 32, "b", "a"]
+    generation = first
+    for each in "cdefgh":
+        generation = reloaded(generation, each)
+    assert texts(generation) == ["h", *"gfedcba"[:FORMER]]
 
 
 def test_the_private_key_comes_before_other_secrets_whatever_form_it_was_written_in() -> None:

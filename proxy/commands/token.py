@@ -12,6 +12,7 @@ from proxy.commands.configuration import config_options, load, settings_of
 from proxy.commands.operator import Nobody, operator_of
 from proxy.errors import StartError, StoreFault
 from proxy.loading import Loaded
+from proxy.model import Account
 from proxy.settings import Settings
 from proxy.storeforms import MEMORY
 
@@ -113,7 +114,10 @@ class _Quiet:
     def failed(self, reason: str) -> None:
         """Told as a whole."""
 
-    def unreadable(self) -> None:
+    def readable(self, account: Account) -> None:
+        """Listed."""
+
+    def unreadable(self, account: Account) -> None:
         click.echo("paraf: a record was kept with another key, and is passed over", err=True)
 
 

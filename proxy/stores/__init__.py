@@ -47,7 +47,11 @@ class StoreWatch(Protocol):
         """`reason`: a word of ours or the name of an exception's class."""
         ...
 
-    def unreadable(self) -> None:
+    def readable(self, account: Account) -> None:
+        """The account's record was there and could be opened."""
+        ...
+
+    def unreadable(self, account: Account) -> None:
         """A record was there that none of our keys opens, or that is no record."""
         ...
 
@@ -94,7 +98,7 @@ class TokenStore(Protocol):
         ...
 
     def log_in(self, login: RedisLogin) -> None:
-        """What to say from the next connection on, where a login is asked for: its secrets have changed."""
+        """What to say from the next connection on, where a login is asked for, and which authorities to trust."""
         ...
 
     async def close(self) -> None: ...

@@ -110,7 +110,7 @@ class FileStore:
             raise StoreFault from None
         self._watch.answered()
         if damaged:
-            self._watch.unreadable()
+            self._watch.unreadable(account)
         return answer  # type: ignore[no-any-return]
 
     def _stepped(self, account: Account, step: Step[T]) -> tuple[T, bool]:

@@ -5,6 +5,7 @@ How long a token has to live is asked of Redis, whose clock is one for all: the 
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 from redis.asyncio import Redis
@@ -31,9 +32,11 @@ class RedisStore:
     def __init__(
         self, form: RedisForm, login: RedisLogin, safe: Safe, monotonic: Callable[[], float], watch: StoreWatch
     ) -> None:
+        self._form = form
         self._login = _Login(login)
-        self._redis = _client(form, login, self._login)
-        self._scripts = {text: self._redis.register_script(text) for text in (GET, CLAIM, RENEW, PUT, RELEASE, DROP)}
+        self._leaving: set[asyncio.Task[None]] = set()
+        self._over = asyncio.Event()
+        self._connect()
         self._safe = safe
         self._now = monotonic
         self._watch = watch
@@ -75,11 +78,32 @@ class RedisStore:
         return int(await self._run(DROP, account, mark(token), int(refused)))
 
     def log_in(self, login: RedisLogin) -> None:
-        """Redis leaves a connection open whose password has changed since: none is lost."""
-        self._login.now = login
+        """Redis leaves a connection open whose password has changed since: none is lost. Those that other
+        authorities vouched for end with the steps that are under way on them.
+        """
+        before, self._login.now = self._login.now, login
+        if login.ca != before.ca:
+            task = asyncio.get_running_loop().create_task(self._leave(self._redis))
+            self._leaving.add(task)
+            task.add_done_callback(self._leaving.discard)
+            self._connect()
 
     async def close(self) -> None:
+        self._over.set()
+        for task in tuple(self._leaving):
+            await task
         await self._redis.aclose()
+
+    def _connect(self) -> None:
+        """Make the client: it dials when it is first asked."""
+        self._redis = _client(self._form, self._login)
+        self._scripts = {text: self._redis.register_script(text) for text in (GET, CLAIM, RENEW, PUT, RELEASE, DROP)}
+
+    async def _leave(self, client: Redis) -> None:
+        """When no step can be under way on it any more, or all is over."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._over.wait(), PATIENCE)
+        await client.aclose()
 
     def _open(self, account: Account, record: bytes, asked: float, left: int) -> Token | None:
         """`asked`: when the question went out, `left`: what Redis then said, in whole milliseconds."""
@@ -110,7 +134,8 @@ class _Login(CredentialProvider):
         return self.get_credentials()
 
 
-def _client(form: RedisForm, login: RedisLogin, provider: _Login) -> Redis:
+def _client(form: RedisForm, provider: _Login) -> Redis:
+    login = provider.now
     return Redis(
         host=form.host,
         port=form.port,

@@ -23,6 +23,6 @@ class Safe:
     def open(self, account: Account, record: bytes, deadline: float) -> Token | None:
         """None, and counted, when it cannot be read."""
         token = unseal(account, record, map(derive, self._secrets(account)), deadline)
-        if token is None:
-            self._watch.unreadable()
+        tell = self._watch.unreadable if token is None else self._watch.readable
+        tell(account)
         return token

@@ -104,7 +104,8 @@ class StoreNews:
         self._metrics = metrics
         self._logger = logger
         self._down = False
-        self._unreadable = False
+        self._unreadable: set[tuple[str, ...]] = set()
+        """Identities of accounts of whose record it was said: one that is read does not make the others news again."""
 
     def answered(self) -> None:
         if self._down:
@@ -117,9 +118,12 @@ class StoreNews:
             self._logger.error("store", store=self._kind, state="down", reason=reason)
         self._down = True
 
-    def unreadable(self) -> None:
+    def readable(self, account: Account) -> None:
+        self._unreadable.discard(account.identity)
+
+    def unreadable(self, account: Account) -> None:
         self._metrics.store_unreadable(self._kind)
-        if not self._unreadable:
+        if account.identity not in self._unreadable:
             advice = "a record was made with another key or version, and is passed over: the metric counts them"
-            self._logger.warning("store", store=self._kind, state="unreadable", advice=advice)
-        self._unreadable = True
+            self._logger.warning("store", store=self._kind, state="unreadable", account=account.name, advice=advice)
+        self._unreadable.add(account.identity)

@@ -32,7 +32,9 @@ class Seen:
     def failed(self, reason: str) -> None:
         self.faults.append(reason)
 
-    def unreadable(self) -> None:
+    def readable(self, account: Account) -> None: ...
+
+    def unreadable(self, account: Account) -> None:
         self.damaged += 1
 
 

@@ -71,6 +71,24 @@ async def test_a_directory_that_cannot_be_used_stops_the_start(tmp_path) -> None
             pass
 
 
+async def test_a_record_that_is_damaged_again_is_told_again(netzme, tmp_path) -> None:
+    _, configured = netzme
+    async with proxy({**configured, "store": f"file://{tmp_path}/tokens"}) as running:
+
+        async def states() -> list[str]:
+            return [row["state"] for row in await running.app.answers["tokens"](None)]
+
+        for times in (1, 2):
+            assert await running.app.answers["purge"]({"account": "netzme"})
+            assert (await ask(running.port, "netzme"))[0] == 200
+            assert await states() == ["live"]
+            (record,) = (tmp_path / "tokens").glob("*.token")
+            record.write_text("{}")
+            assert await states() == await states() == ["none"]
+            told = [(line["state"], line["account"]) for line in running.lines if line["event"] == "store"]
+            assert told == [("unreadable", "netzme")] * times
+
+
 async def test_memory_is_for_one_process() -> None:
     async with through_sandbox("netzme") as (running, sandbox):
         assert [status for status, _, _ in await asyncio.gather(*(ask(running.port, "netzme") for _ in range(5)))] == [

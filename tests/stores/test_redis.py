@@ -3,13 +3,14 @@
 import asyncio
 import socket
 import time
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import trustme
 from keeping import DOKU, KEY, OTHER, Seen, keep, leased, redis_store, token, value
-from redis_server import redis_server
+from redis_server import RedisServer, redis_server
 
 from proxy.errors import StoreFault
 from proxy.model import Secret
@@ -213,30 +214,77 @@ async def test_a_password_that_changes_is_said_from_the_next_connection_on(tmp_p
         await store.close()
 
 
-async def test_tls_is_verified(tmp_path) -> None:
-    authority, other = trustme.CA(), trustme.CA()
+def with_tls(folder: Path, authority: trustme.CA, port: int) -> AbstractContextManager[RedisServer]:
+    """A server on `port` of localhost, with a certificate of this authority."""
     made = authority.issue_cert("localhost")
-    made.private_key_pem.write_to_path(tmp_path / "key.pem")
-    made.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    made.private_key_pem.write_to_path(folder / "key.pem")
+    made.cert_chain_pems[0].write_to_path(folder / "cert.pem")
+    tls = ("--tls-port", str(port), "--tls-auth-clients", "no")
+    tls += ("--tls-cert-file", str(folder / "cert.pem"), "--tls-key-file", str(folder / "key.pem"))
+    return redis_server(folder, options=tls)
+
+
+def over_tls(port: int, *trusted: trustme.CA, host: str = "localhost") -> RedisStore:
+    form = RedisForm(host, port, tls=True)
+    return RedisStore(form, trusting(*trusted), Safe(lambda _: (KEY,), Seen()), time.monotonic, Seen())
+
+
+def trusting(*trusted: trustme.CA) -> RedisLogin:
+    return RedisLogin(ca="".join(each.cert_pem.bytes().decode() for each in trusted) or None)
+
+
+@pytest.fixture
+def port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    tls = ("--tls-port", str(port), "--tls-auth-clients", "no")
-    tls += ("--tls-cert-file", str(tmp_path / "cert.pem"), "--tls-key-file", str(tmp_path / "key.pem"))
-    with redis_server(tmp_path, options=tls):
-        for host, trusted, works in (
-            ("localhost", authority, True),
-            ("127.0.0.1", authority, False),
-            ("localhost", other, False),
-            ("localhost", None, False),
-        ):
-            login = RedisLogin(ca=trusted.cert_pem.bytes().decode() if trusted else None)
-            form = RedisForm(host, port, tls=True)
-            store = RedisStore(form, login, Safe(lambda _: (KEY,), Seen()), time.monotonic, Seen())
-            if works:
-                await keep(store, token("a"), OTHER)
-                assert value(await store.get(OTHER)) == "a"
-            else:
-                with pytest.raises(StoreFault):
-                    await store.get(OTHER)
+        return free.getsockname()[1]
+
+
+async def test_tls_is_verified(tmp_path, port) -> None:
+    authority, other = trustme.CA(), trustme.CA()
+    with with_tls(tmp_path, authority, port):
+        store = over_tls(port, authority)
+        await keep(store, token("a"), OTHER)
+        assert value(await store.get(OTHER)) == "a"
+        await store.close()
+        for wrong in (over_tls(port, authority, host="127.0.0.1"), over_tls(port, other), over_tls(port)):
+            with pytest.raises(StoreFault):
+                await wrong.get(OTHER)
+            await wrong.close()
+
+
+async def test_authorities_that_change_are_asked_from_then_on(tmp_path, port) -> None:
+    old, new = trustme.CA(), trustme.CA()
+    store = over_tls(port, old)
+    with with_tls(tmp_path, old, port):
+        await keep(store, token("a"))
+    with with_tls(tmp_path, new, port):
+        with pytest.raises(StoreFault):
+            await store.get(DOKU)
+        store.log_in(trusting(new))
+        await keep(store, token("b"))
+        store.log_in(trusting(old))
+        with pytest.raises(StoreFault):  # also where a connection stands
+            await store.get(DOKU)
+    await store.close()
+
+
+async def test_a_step_that_is_under_way_while_the_authorities_change_ends_in_order(tmp_path, port) -> None:
+    old, new = trustme.CA(), trustme.CA()
+    store = over_tls(port, old)
+    with with_tls(tmp_path, old, port) as server:
+        await keep(store, token("a"))
+        server.sleep(PATIENCE / 2)
+        step = asyncio.create_task(store.get(DOKU))
+        await asyncio.sleep(0.01)
+        store.log_in(trusting(old, new))
+        assert value(await step) == "a"
+        assert value(await store.get(DOKU)) == "a"
+        with server.client() as operator:
+            clients = operator.client_list
+            assert len(clients()) == 3
+            await asyncio.sleep(PATIENCE)
+            assert len(clients()) == 2  # the store's, and the operator's
+            store.log_in(trusting(new, old))
             await store.close()
+            assert len(clients()) == 1

@@ -10,6 +10,7 @@ from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.news import RequestNews, StoreNews, TokenNews
 
 NETZME = Account("netzme", "netzme", "stage", "https://toko.test/token", "pay", exclusive=True)
+OTHER = Account("b", "netzme", "stage", "https://toko.test/token", "buy", exclusive=True)
 TOKEN = Token(Secret("tok-SECRET"), 1_768_448_745_000, 900.0)
 
 
@@ -49,11 +50,22 @@ def test_a_store_that_goes_down_and_comes_back_is_two_lines_and_every_fault_is_c
     assert told.metric("paraf_store_errors_total") == 5
 
 
-def test_unreadable_records_are_counted_and_said_once(told: Told) -> None:
+def test_unreadable_records_are_counted_and_said_once_each(told: Told) -> None:
     for _ in range(4):
-        told.store.unreadable()
-    assert [line["state"] for line in told.lines] == ["unreadable"]
-    assert told.metric("paraf_store_unreadable_total") == 4
+        told.store.unreadable(NETZME)
+        told.store.unreadable(OTHER)
+    assert [(line["state"], line["account"]) for line in told.lines] == [("unreadable", "netzme"), ("unreadable", "b")]
+    assert told.metric("paraf_store_unreadable_total") == 8
+
+
+def test_an_unreadable_record_is_said_again_when_that_one_was_readable_in_between(told: Told) -> None:
+    for _ in range(4):
+        told.store.unreadable(NETZME)
+        told.store.readable(OTHER)
+    assert len(told.lines) == 1
+    told.store.readable(NETZME)
+    told.store.unreadable(NETZME)
+    assert [line["account"] for line in told.lines] == ["netzme"] * 2
 
 
 def test_a_fight_is_said_once_with_advice_and_counted_at_every_round(told: Told) -> None:
