@@ -21,7 +21,7 @@ from proxy import __version__
 from proxy.alone import doors_of
 from proxy.app import metrics_of
 from proxy.clock import SystemClock
-from proxy.crew import Member
+from proxy.crew import HUNG, Member
 from proxy.errors import ConfigError, StartError
 from proxy.inbound.admin import AdminServer, State
 from proxy.inbound.control import ControlServer
@@ -44,7 +44,7 @@ FALSE_STARTS: Final = 5
 SCRAPE: Final = 0.5
 """Seconds in which workers tell their numbers; of one that does not, the last ones known stand."""
 PULSE: Final = 1.0
-"""Seconds between two looks at the numbers: what a crash can take out of the counters."""
+"""Seconds between two looks at the numbers: what a crash can take out of the counters, and how a hang is found."""
 ANSWER: Final = 60.0
 """Seconds in which a worker answers a question: a token call may take `timeouts.token`."""
 START: Final = 10.0
@@ -128,7 +128,8 @@ class Supervisor:
         if not one:
             return [answer for answers in await self._ask_each(word, value) for answer in answers]
         for member in self._crew:
-            if answers := await _in_time(member.inquire(word, value)):
+            # One that is silent is not told: it would do again, when it wakes, what another one has done.
+            if member.ready and (answers := await _in_time(member.inquire(word, value))):
                 return answers
         return []
 
@@ -156,15 +157,15 @@ class Supervisor:
             raise ConfigError([finding])
 
     async def _swap_everywhere(self, number: int) -> None:
-        """A worker that does not follow is ended, and begins again with the new one."""
+        """A worker that does not follow is ended, and begins again with the new one: a hung one might wake with the old
+        one.
+        """
         for member, answers in zip(self._crew, await self._ask_each("swap", number), strict=True):
-            if answers != [number] and member.pid is not None:
-                words = "it did not turn to the new configuration"
-                self.logger.error("worker killed", worker=member.number, words=words)
-                os.kill(member.pid, signal.SIGKILL)
+            if answers != [number]:
+                self._kill(member, "it did not turn to the new configuration")
 
     async def _all_started(self) -> None:
-        while any(member.pid is not None and not member.ready for member in self._crew):
+        while any(member.starting for member in self._crew):
             self._changed.clear()
             await self._changed.wait()
 
@@ -265,6 +266,10 @@ class Supervisor:
         while True:
             await asyncio.sleep(PULSE)
             await self._ask()
+            for member in self._crew:
+                member.count_silence()
+                if member.unanswered == HUNG and self._signal is None:  # else its time is `drain.timeout`
+                    self._kill(member, f"it hangs: no answer for {HUNG * (PULSE + SCRAPE):.0f} s")
 
     async def _ask(self) -> None:
         await _within(SCRAPE, *(member.ask() for member in self._crew), until=asyncio.ALL_COMPLETED)
@@ -287,18 +292,19 @@ class Supervisor:
         self._say("hurry")
         await _within(SPARE, self._all_ended())
         for member in self._crew:
-            self._kill(member)
+            self._killed |= member.pid is not None
+            self._kill(member, "it did not end in time")
         await self._all_ended()
 
     def _say(self, word: str) -> None:
         for member in self._crew:
             member.say(word)
 
-    def _kill(self, member: Member) -> None:
+    def _kill(self, member: Member, words: str) -> None:
         if member.pid is not None:
-            self._killed = True
-            self.logger.error("worker killed", worker=member.number, words="it did not end in time")
-            os.kill(member.pid, signal.SIGKILL)
+            self.logger.error("worker killed", worker=member.number, words=words)
+            with suppress(ProcessLookupError):  # it has just ended by itself
+                os.kill(member.pid, signal.SIGKILL)
 
     async def _all_ended(self) -> None:
         while any(member.pid is not None for member in self._crew):
