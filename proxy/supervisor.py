@@ -37,6 +37,7 @@ from proxy.telemetry.merge import merge
 from proxy.telemetry.metrics import page
 from proxy.telemetry.news import ReloadNews
 from proxy.telemetry.writer import without_thread
+from proxy.variables import VARIABLES, named
 from proxy.worker import Post, enter
 
 FALSE_STARTS: Final = 5
@@ -80,7 +81,8 @@ class Supervisor:
         self._metrics = metrics_of(self._generation, settings.store.kind, clock)
         news = ReloadNews(self._metrics, self.logger)
         self.reloading = Reloading(file, loaded, self._swap, news=news, clock=clock, notify=notify, aside=_at_once)
-        self._swapping = False
+        self._coming: Loaded | None = None
+        """What a reload under way would turn to: who begins meanwhile has it built."""
         self._turns = Turns(settings.workers)
         self._changed = asyncio.Event()
         self._hurried = asyncio.Event()
@@ -134,21 +136,22 @@ class Supervisor:
         return []
 
     async def _swap(self, loaded: Loaded) -> None:
-        """In two steps, so that no worker serves it much before the others. Nobody is forked meanwhile: who comes later
-        comes with the new one. Raises ConfigError.
+        """In two steps, so that no worker serves it much before the others. Who is forked between them turns to it as
+        they do, and who comes later comes with it. Raises ConfigError.
         """
-        self._swapping = True
+        self._coming = loaded
         try:
             await _within(START, self._all_started())
             await self._build_everywhere(loaded)
-            self._generation = loaded.generation
-            self._settings = replace(loaded.settings, store=self._settings.store)
-            set_level(self.logger, self._settings.log.level)
-            self._metrics.follow(metrics_of(self._generation, self._settings.store.kind, self._clock))
-            await self._swap_everywhere(loaded.generation.number)
+            await _within(START, self._all_started())
         finally:
-            self._swapping = False
-            self._changed.set()
+            self._coming = None
+        self._generation = loaded.generation
+        self._settings = replace(loaded.settings, store=self._settings.store)
+        VARIABLES.hide(named(loaded.settings))  # before the next one is forked, who would show them
+        set_level(self.logger, self._settings.log.level)
+        self._metrics.follow(metrics_of(self._generation, self._settings.store.kind, self._clock))
+        await self._swap_everywhere(loaded)
 
     async def _build_everywhere(self, loaded: Loaded) -> None:
         value = {"number": loaded.generation.number, "files": loaded.files.told()}
@@ -156,12 +159,14 @@ class Supervisor:
             finding = loaded.settings.source.finding((), "a worker could not build it: its log line says why")
             raise ConfigError([finding])
 
-    async def _swap_everywhere(self, number: int) -> None:
+    async def _swap_everywhere(self, loaded: Loaded) -> None:
         """A worker that does not follow is ended, and begins again with the new one: a hung one might wake with the old
-        one.
+        one. Who has begun again meanwhile has it.
         """
-        for member, answers in zip(self._crew, await self._ask_each("swap", number), strict=True):
-            if answers != [number]:
+        before = [member.pid for member in self._crew]
+        answered = await self._ask_each("swap", loaded.files.digest)
+        for member, pid, answers in zip(self._crew, before, answered, strict=True):
+            if answers != [loaded.generation.number] and member.pid == pid:
                 self._kill(member, "it did not turn to the new configuration")
 
     async def _all_started(self) -> None:
@@ -203,10 +208,10 @@ class Supervisor:
             if self._signal is not None or self._fails():
                 await self._stop()
                 return []
-            if not self._swapping and (due := [member for member in absent if member.due <= now]):
+            if due := [member for member in absent if member.due <= now]:
                 return due
             with suppress(TimeoutError):
-                patience = None if self._swapping else min((member.due - now for member in absent), default=None)
+                patience = min((member.due - now for member in absent), default=None)
                 await asyncio.wait_for(self._changed.wait(), patience)
 
     def _announce(self) -> None:
@@ -240,6 +245,7 @@ class Supervisor:
             turns=self._turns,
             line=theirs,
             directory=self._directory,
+            coming=self._coming,
         )
         with ExitStack() as undo, closing(theirs), _signals_blocked():
             undo.callback(ours.close)

@@ -151,6 +151,26 @@ async def test_a_reload_goes_on_without_one_that_hangs(tmp_path):
         await all_serve(paraf, 2)
 
 
+async def test_a_crashed_worker_is_started_while_a_reload_waits_for_one_that_hangs(tmp_path):
+    async with served(tmp_path, quick(silent=20)) as paraf:
+        crashed = paraf.workers[1]
+        stop(paraf, 0)
+        reload = asyncio.create_task(operate(paraf.ready["control"], "POST", "/-/reload"))
+        await asyncio.sleep(0.5)
+        os.kill(crashed, signal.SIGKILL)
+        began = time.monotonic()
+        async with asyncio.timeout(3):
+            assert await status_of_a_call(paraf) == 200
+        measured(f"answered {time.monotonic() - began:.2f} s after the crash")
+        assert not reload.done()
+        begun = paraf.workers[1]
+        assert begun != crashed
+        assert (await reload)[0] == 200
+        await paraf.until(lambda: len(paraf.told("worker started")) == 4)
+        assert paraf.workers[1] == begun  # it turned with the reload that it was born in
+        await all_serve(paraf, 2)
+
+
 async def all_serve(paraf, generation):
     """Until every worker has, and none served another one."""
     mark = len(paraf.lines)
