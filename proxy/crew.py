@@ -19,17 +19,25 @@ FIRST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 5.0
 STEADY: Final = 30.0
 """Seconds of life after which a crash counts as the first one again."""
+SILENT: Final = 3
+"""Pulses in a row that a worker leaves unanswered, 1.5 s each, until nobody counts on it or waits for it."""
+HUNG: Final = 20
+"""Pulses in a row, 30 s, until it is killed: a loop is never held for a hundredth of that.
+
+Counted, not read from a clock: while the machine or the supervisor sleeps, nobody is asked and so nobody is silent.
+"""
 _DEAD: Final = 1.0
 """Seconds from the end of its line to the end of a worker; after that it is killed."""
 
 
 class Member:
-    """The worker of one number, over all its lives. `changed` is called when it became ready or ended."""
+    """The worker of one number, over all its lives. `changed` is called when it became ready, fell silent or ended."""
 
     def __init__(self, number: int, changed: Callable[[], None]) -> None:
         self.number = number
         self.pid: int | None = None
-        self.ready = False
+        self.unanswered = 0
+        """Pulses in a row, up to now."""
         self.due = 0.0
         """When to start it, on the monotonic clock."""
         self.false_starts = 0
@@ -37,6 +45,7 @@ class Member:
         self.exit_code = 0
         self.lived = 0.0
         self._changed = changed
+        self._is_up = False
         self._born = 0.0
         self._pause = 0.0
         self._line: Line | None = None
@@ -45,6 +54,21 @@ class Member:
         self._answer: asyncio.Future[None] | None = None
         self._questions: dict[int, asyncio.Future[list[Any]]] = {}
         self._count = itertools.count()
+
+    @property
+    def silent(self) -> bool:
+        """Does it live, and tell nothing? It hears later what is said to it now, if it wakes."""
+        return self.unanswered >= SILENT
+
+    @property
+    def starting(self) -> bool:
+        """Does it live, and has yet to say that it is ready?"""
+        return self.pid is not None and not self._is_up and not self.silent
+
+    @property
+    def ready(self) -> bool:
+        """Has it said so, and does it answer still?"""
+        return self._is_up and not self.silent
 
     @property
     def numbers(self) -> Numbers:
@@ -76,30 +100,41 @@ class Member:
             self._line.say(word, text)
 
     async def ask(self) -> None:
-        """Returns when it has told its numbers, or has ended."""
-        if not self.ready:
+        """Returns when it has told its numbers, or has ended. One that begins tells them as soon as it can hear."""
+        if self._line is None:
             return
         if self._answer is None:
             self._answer = asyncio.get_running_loop().create_future()
             self.say("numbers")
         await asyncio.shield(self._answer)
 
+    def count_silence(self) -> None:
+        """To be called after each pulse, when there was time to answer it."""
+        if self._answer is not None:
+            self.unanswered += 1
+            if self.unanswered == SILENT:
+                self._give_up()
+
     async def inquire(self, word: str, value: Any) -> list[Any]:
-        """What it answers; nothing if it is not ready, or ends before."""
-        if not self.ready:
+        """What it answers; nothing if it is not ready, or ends or falls silent before."""
+        if not self._is_up:
             return []
         number, answer = next(self._count), asyncio.get_running_loop().create_future()
         self._questions[number] = answer
         self.say("ask", json.dumps([number, word, value]))
+        if self.silent:
+            self._settle(number, [])
         try:
             return list(await answer)
         finally:
             self._questions.pop(number, None)
 
     def _hear(self, word: str, text: str) -> None:
-        if word == "ready":
-            self.ready = True
+        woke, self.unanswered = self.silent, 0
+        if woke or word == "ready":
             self._changed()
+        if word == "ready":
+            self._is_up = True
             return
         if word == "answer":
             number, value = json.loads(text)
@@ -121,13 +156,17 @@ class Member:
     def _bury(self) -> None:
         now = time.monotonic()
         self.lived = now - self._born
-        self.false_starts = 0 if self.ready else self.false_starts + 1
+        self.false_starts = 0 if self._is_up else self.false_starts + 1
         self._pause = pause(self.lived, self._pause)
         self.due = now + self._pause
         self._lasting, self._told = lasting(self.numbers), {}
-        self.pid, self.ready, self._line = None, False, None
+        self.pid, self._is_up, self._line, self.unanswered = None, False, None, 0
         self._answered()
-        for number in tuple(self._questions):
+        self._give_up()
+
+    def _give_up(self) -> None:
+        """Nobody waits for an answer any more."""
+        for number in self._questions:
             self._settle(number, [])
         self._changed()
 

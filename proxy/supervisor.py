@@ -21,7 +21,7 @@ from proxy import __version__
 from proxy.alone import doors_of
 from proxy.app import metrics_of
 from proxy.clock import SystemClock
-from proxy.crew import Member
+from proxy.crew import HUNG, Member
 from proxy.errors import ConfigError, StartError
 from proxy.inbound.admin import AdminServer, State
 from proxy.inbound.control import ControlServer
@@ -38,6 +38,7 @@ from proxy.telemetry.merge import merge
 from proxy.telemetry.metrics import page
 from proxy.telemetry.news import ReloadNews
 from proxy.telemetry.writer import without_thread
+from proxy.variables import VARIABLES, named
 from proxy.worker import Post, enter
 
 FALSE_STARTS: Final = 5
@@ -45,7 +46,7 @@ FALSE_STARTS: Final = 5
 SCRAPE: Final = 0.5
 """Seconds in which workers tell their numbers; of one that does not, the last ones known stand."""
 PULSE: Final = 1.0
-"""Seconds between two looks at the numbers: what a crash can take out of the counters."""
+"""Seconds between two looks at the numbers: what a crash can take out of the counters, and how a hang is found."""
 ANSWER: Final = 60.0
 """Seconds in which a worker answers a question: a token call may take `timeouts.token`."""
 START: Final = 10.0
@@ -81,7 +82,8 @@ class Supervisor:
         self._metrics = metrics_of(self._generation, settings.store.kind, clock)
         news = ReloadNews(self._metrics, self.logger)
         self.reloading = Reloading(file, loaded, self._swap, news=news, clock=clock, notify=notify, aside=_at_once)
-        self._swapping = False
+        self._coming: Loaded | None = None
+        """What a reload under way would turn to: who begins meanwhile has it built."""
         self._turns = Turns(settings.workers)
         self._changed = asyncio.Event()
         self._hurried = asyncio.Event()
@@ -129,26 +131,28 @@ class Supervisor:
         if not one:
             return [answer for answers in await self._ask_each(word, value) for answer in answers]
         for member in self._crew:
-            if answers := await _in_time(member.inquire(word, value)):
+            # One that is silent is not told: it would do again, when it wakes, what another one has done.
+            if member.ready and (answers := await _in_time(member.inquire(word, value))):
                 return answers
         return []
 
     async def _swap(self, loaded: Loaded) -> None:
-        """In two steps, so that no worker serves it much before the others. Nobody is forked meanwhile: who comes later
-        comes with the new one. Raises ConfigError.
+        """In two steps, so that no worker serves it much before the others. Who is forked between them turns to it as
+        they do, and who comes later comes with it. Raises ConfigError.
         """
-        self._swapping = True
+        self._coming = loaded
         try:
             await _within(START, self._all_started())
             await self._build_everywhere(loaded)
-            self._generation = remembering(loaded.generation, self._generation)
-            self._settings = replace(loaded.settings, store=self._settings.store)
-            set_level(self.logger, self._settings.log.level)
-            self._metrics.follow(metrics_of(self._generation, self._settings.store.kind, self._clock))
-            await self._swap_everywhere(loaded.generation.number)
+            await _within(START, self._all_started())
         finally:
-            self._swapping = False
-            self._changed.set()
+            self._coming = None
+        self._generation = remembering(loaded.generation, self._generation)
+        self._settings = replace(loaded.settings, store=self._settings.store)
+        VARIABLES.hide(named(loaded.settings))  # before the next one is forked, who would show them
+        set_level(self.logger, self._settings.log.level)
+        self._metrics.follow(metrics_of(self._generation, self._settings.store.kind, self._clock))
+        await self._swap_everywhere(loaded)
 
     async def _build_everywhere(self, loaded: Loaded) -> None:
         value = {"number": loaded.generation.number, "files": loaded.files.told()}
@@ -156,16 +160,18 @@ class Supervisor:
             finding = loaded.settings.source.finding((), "a worker could not build it: its log line says why")
             raise ConfigError([finding])
 
-    async def _swap_everywhere(self, number: int) -> None:
-        """A worker that does not follow is ended, and begins again with the new one."""
-        for member, answers in zip(self._crew, await self._ask_each("swap", number), strict=True):
-            if answers != [number] and member.pid is not None:
-                words = "it did not turn to the new configuration"
-                self.logger.error("worker killed", worker=member.number, words=words)
-                os.kill(member.pid, signal.SIGKILL)
+    async def _swap_everywhere(self, loaded: Loaded) -> None:
+        """A worker that does not follow is ended, and begins again with the new one: a hung one might wake with the old
+        one. Who has begun again meanwhile has it.
+        """
+        before = [member.pid for member in self._crew]
+        answered = await self._ask_each("swap", loaded.files.digest)
+        for member, pid, answers in zip(self._crew, before, answered, strict=True):
+            if answers != [loaded.generation.number] and member.pid == pid:
+                self._kill(member, "it did not turn to the new configuration")
 
     async def _all_started(self) -> None:
-        while any(member.pid is not None and not member.ready for member in self._crew):
+        while any(member.starting for member in self._crew):
             self._changed.clear()
             await self._changed.wait()
 
@@ -203,10 +209,10 @@ class Supervisor:
             if self._signal is not None or self._fails():
                 await self._stop()
                 return []
-            if not self._swapping and (due := [member for member in absent if member.due <= now]):
+            if due := [member for member in absent if member.due <= now]:
                 return due
             with suppress(TimeoutError):
-                patience = None if self._swapping else min((member.due - now for member in absent), default=None)
+                patience = min((member.due - now for member in absent), default=None)
                 await asyncio.wait_for(self._changed.wait(), patience)
 
     def _announce(self) -> None:
@@ -240,6 +246,7 @@ class Supervisor:
             turns=self._turns,
             line=theirs,
             directory=self._directory,
+            coming=self._coming,
         )
         with ExitStack() as undo, closing(theirs), _signals_blocked():
             undo.callback(ours.close)
@@ -266,6 +273,10 @@ class Supervisor:
         while True:
             await asyncio.sleep(PULSE)
             await self._ask()
+            for member in self._crew:
+                member.count_silence()
+                if member.unanswered == HUNG and self._signal is None:  # else its time is `drain.timeout`
+                    self._kill(member, f"it hangs: no answer for {HUNG * (PULSE + SCRAPE):.0f} s")
 
     async def _ask(self) -> None:
         await _within(SCRAPE, *(member.ask() for member in self._crew), until=asyncio.ALL_COMPLETED)
@@ -288,18 +299,19 @@ class Supervisor:
         self._say("hurry")
         await _within(SPARE, self._all_ended())
         for member in self._crew:
-            self._kill(member)
+            self._killed |= member.pid is not None
+            self._kill(member, "it did not end in time")
         await self._all_ended()
 
     def _say(self, word: str) -> None:
         for member in self._crew:
             member.say(word)
 
-    def _kill(self, member: Member) -> None:
+    def _kill(self, member: Member, words: str) -> None:
         if member.pid is not None:
-            self._killed = True
-            self.logger.error("worker killed", worker=member.number, words="it did not end in time")
-            os.kill(member.pid, signal.SIGKILL)
+            self.logger.error("worker killed", worker=member.number, words=words)
+            with suppress(ProcessLookupError):  # it has just ended by itself
+                os.kill(member.pid, signal.SIGKILL)
 
     async def _all_ended(self) -> None:
         while any(member.pid is not None for member in self._crew):

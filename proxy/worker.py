@@ -45,6 +45,8 @@ class Post:
     turns: Turns
     line: socket
     directory: Path | None = None
+    coming: Loaded | None = None
+    """What the reload under way would turn to."""
 
 
 def work(post: Post) -> int:
@@ -75,7 +77,7 @@ class _Succeeding:
     def __init__(self, app: App, post: Post) -> None:
         self._app = app
         self._post = post
-        self._built: Loaded | None = None
+        self._built = post.coming
 
     def by_word(self) -> dict[str, Answerer]:
         return {"build": self._build, "swap": self._swap}
@@ -90,13 +92,15 @@ class _Succeeding:
             return None
         return self._built.generation.number
 
-    async def _swap(self, number: Any) -> int | None:
-        if self._built is None or self._built.generation.number != number:
+    async def _swap(self, digest: Any) -> int | None:
+        """To what was built of these bytes alone: one that was refused had the same number."""
+        built = self._built
+        if built is None or built.files.digest != digest:
             return None
-        self._app.swap(_own(self._built.settings, self._post), self._built.generation)
-        VARIABLES.hide(named(self._built.settings))
+        self._app.swap(_own(built.settings, self._post), built.generation)
+        VARIABLES.hide(named(built.settings))
         self._built = None
-        return int(number)
+        return built.generation.number
 
 
 def _let_go_of_the_parent(post: Post) -> None:

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from proxy.crew import FIRST_PAUSE, LONGEST_PAUSE, Member, pause
+from proxy.crew import FIRST_PAUSE, HUNG, LONGEST_PAUSE, SILENT, Member, pause
 from proxy.line import Line
 from proxy.telemetry.merge import to_json
 
@@ -64,13 +64,14 @@ async def until(condition):
 
 async def test_a_life_from_ready_to_its_end(member, changes):
     async with Life(member) as life:
-        assert not member.ready
-        await member.ask()  # not ready: nothing to wait for
-        life.line.say("ready")
-        await until(lambda: member.ready)
-        assert changes == [1]
         asking = [asyncio.create_task(member.ask()) for _ in range(2)]
         assert await told(life.line) == ("numbers", "")
+        assert member.starting
+        assert not member.ready
+        life.line.say("ready")
+        await until(lambda: member.ready)
+        assert not member.starting
+        assert changes == [1]
         life.line.say("numbers", TOLD)
         await asyncio.gather(*asking)
         assert member.numbers["paraf_inflight_requests"] == {("pay",): (1,)}
@@ -112,6 +113,49 @@ async def test_who_asks_is_not_left_waiting_by_a_crash(member):
         os.kill(life.pid, signal.SIGKILL)
     await asyncio.wait_for(asking, 1)
     member.say("stop")  # to nobody
+
+
+async def test_one_that_leaves_its_pulses_unanswered_is_silent_until_it_says_a_word(member, changes):
+    await member.ask()  # it has not begun: nothing to wait for
+    async with Life(member) as life:
+        life.line.say("ready")
+        await until(lambda: member.ready)
+        asked = asyncio.create_task(member.inquire("tokens", None))
+        assert await told(life.line) == ("ask", '[0, "tokens", null]')
+        for _ in range(2 * SILENT):
+            member.count_silence()  # nothing was asked
+        assert member.ready
+        pulse = asyncio.create_task(member.ask())
+        assert await told(life.line) == ("numbers", "")
+        for missed in range(SILENT):
+            assert (member.unanswered, member.ready) == (missed, True)
+            member.count_silence()
+        assert (member.ready, member.starting, member.silent) == (False, False, True)
+        assert await asyncio.wait_for(asked, 1) == []  # who waits for it is let go
+        assert await member.inquire("look again", None) == []
+        assert changes == [1, 1]
+        assert await told(life.line) == ("ask", '[1, "look again", null]')  # yet it hears of it when it wakes
+        life.line.say("answer", "[0, 1]")
+        await until(lambda: member.ready)
+        assert changes == [1, 1, 1]
+        life.line.say("numbers", TOLD)
+        await asyncio.wait_for(pulse, 1)
+        os.kill(life.pid, signal.SIGKILL)
+    assert (member.silent, member.false_starts) == (False, 0)
+
+
+async def test_one_that_was_killed_for_its_silence_had_begun(member):
+    async with Life(member) as life:
+        life.line.say("ready")
+        await until(lambda: member.ready)
+        pulse = asyncio.create_task(member.ask())
+        assert await told(life.line) == ("numbers", "")
+        for _ in range(HUNG):
+            member.count_silence()
+        assert member.unanswered == HUNG
+        os.kill(life.pid, signal.SIGKILL)
+    await asyncio.wait_for(pulse, 1)
+    assert (member.unanswered, member.false_starts) == (0, 0)
 
 
 async def test_one_that_ended_its_line_and_lives_on_is_killed(member, monkeypatch):
