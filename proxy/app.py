@@ -46,7 +46,6 @@ from proxy.standing import Standing, Succession, connections, succeeding
 from proxy.storeforms import StoreKind
 from proxy.stores.opening import opened
 from proxy.telemetry.ended import Ended
-from proxy.telemetry.labels import CircuitState
 from proxy.telemetry.logs import RequestLog, configure, set_level, silence_aiohttp
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.news import RequestNews, StoreNews, TokenNews
@@ -321,9 +320,13 @@ class App:
 
         return TracedStory, tell
 
-    def _circuit(self, route: str, state: CircuitState) -> None:
-        self.metrics.circuit(route, state)
-        self.lines.circuit(route, state)
+    def _circuit(self, lane: Lane) -> None:
+        """Of a breaker that new requests meet: that of a generation before may speak of another provider."""
+        name, breaker = lane.route.name, lane.breaker
+        newest = self._generation.lanes.get(name)
+        if newest is not None and newest.breaker is breaker:
+            self.metrics.circuit(name, breaker.state)
+            self.lines.circuit(name, breaker.state)
 
     async def _drain(self, listeners: Listeners, server: InboundServer) -> None:
         drain = self._settings.drain
