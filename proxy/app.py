@@ -42,7 +42,7 @@ from proxy.pipeline import Pipeline
 from proxy.recent import Recent, inquest_of
 from proxy.settings import Settings
 from proxy.shadow import Shadows
-from proxy.standing import Standing, Succession, connections, succeeding
+from proxy.standing import Standing, Succession, connections, same_provider, succeeding
 from proxy.storeforms import StoreKind
 from proxy.stores.opening import opened
 from proxy.telemetry.ended import Ended
@@ -255,8 +255,10 @@ class App:
             found = match(table, request)
             return lanes[found.route.name], found.target
 
-        windows = {name: lane.profile.time_window for name, lane in lanes.items()}
-        watch = RequestNews(self.metrics, self.logger, windows, self._clocks_off)
+        def window(route: str) -> float | None:
+            return lanes[route].profile.time_window if same_provider(route, generation, self._generation) else None
+
+        watch = RequestNews(self.metrics, self.logger, window, self._clocks_off)
         told = watch, self._circuit, self._settings.trace.propagate, inquest_of(lanes.values())
         pipeline = Pipeline(lane_of, sending, self._tokens, self._clock, *told)
         way = with_standins(lanes, self._settings.allowed_hosts, pipeline.handle, self._clock, self.metrics)

@@ -310,6 +310,13 @@ async def test_the_circuit_of_before_is_not_told_as_that_of_now(tmp_path, succes
         assert not [line for line in paraf.lines if line["event"] == "circuit"]
 
 
+@pytest.mark.parametrize("successor", ["pay", "other"])
+async def test_the_clock_of_before_is_not_told_as_that_of_now(tmp_path, successor):
+    async with outlived(tmp_path, successor) as paraf:
+        assert paraf.app.metrics.numbers()["paraf_clock_skew_seconds"] == {(successor,): (0,)}
+        assert not [line for line in paraf.lines if line["event"] == "clock"]
+
+
 async def test_tokens_pass_from_one_to_the_next(tmp_path):
     async with operated(tmp_path, "klikoo") as paraf:
         await ask(paraf.port, "klikoo")
