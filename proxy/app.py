@@ -215,6 +215,7 @@ class App:
         self.metrics.follow(metrics_of(generation, self._settings.store.kind, self._clock))
         for name, lane in self._generation.lanes.items():
             self.metrics.circuit(name, lane.breaker.state)
+        self.recent.follow(before[1].lanes, generation.number)
         self._succession.follow(standing)
         self.metrics.loaded()
 
