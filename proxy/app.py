@@ -215,6 +215,9 @@ class App:
         self.metrics.follow(metrics_of(generation, self._settings.store.kind, self._clock))
         for name, lane in self._generation.lanes.items():
             self.metrics.circuit(name, lane.breaker.state)
+            if not same_provider(name, generation, before[1]):  # nothing is known of the clock there
+                self.metrics.skew(name, 0.0)
+                self._clocks_off.discard(name)
         self.recent.follow(before[1].lanes, generation.number)
         self._succession.follow(standing)
         self.metrics.loaded()

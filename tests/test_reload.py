@@ -317,6 +317,38 @@ async def test_the_clock_of_before_is_not_told_as_that_of_now(tmp_path, successo
         assert not [line for line in paraf.lines if line["event"] == "clock"]
 
 
+@pytest.mark.parametrize("gone", [False, True])
+async def test_a_clock_is_said_to_be_off_once_of_each_provider(tmp_path, gone):
+    """And nothing is known of the clock of one that has not answered yet."""
+    dated = ok(b"{}", f"Date: {formatdate(time.time() + 900, usegmt=True)}")
+    async with (
+        RawPeer(lambda _request: dated) as one,
+        RawPeer(lambda _request: dated) as other,
+        started(tmp_path, configuration(one.url), None) as paraf,
+        RawCaller("127.0.0.1", paraf.port, 20) as caller,
+    ):
+
+        async def turn(**routes):
+            paraf.configuration["routes"] = routes
+            paraf.write()
+            assert (await paraf("POST", "/-/reload"))[0] == 200
+
+        async def told():
+            await call(caller, "/pay/x")
+            return [line["state"] for line in paraf.lines if line["event"] == "clock"]
+
+        assert await told() == ["off"]
+        pay = paraf.configuration["routes"]["pay"]
+        await turn(pay={**pay, "allow": ["POST /x"]})
+        assert await told() == ["off"]
+        assert paraf.metric("paraf_clock_skew_seconds", route="pay") > 800
+        if gone:
+            await turn(other=pay)
+        await turn(pay={**pay, "upstream": other.url})
+        assert paraf.metric("paraf_clock_skew_seconds", route="pay") == 0
+        assert await told() == ["off", "off"]
+
+
 async def test_tokens_pass_from_one_to_the_next(tmp_path):
     async with operated(tmp_path, "klikoo") as paraf:
         await ask(paraf.port, "klikoo")
