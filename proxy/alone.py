@@ -1,7 +1,7 @@
 """A process that serves alone: an App with control, reloads, and signals around it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -36,17 +36,21 @@ class Alone:
         return [await self._app.answers[word](value)]
 
 
-def doors_of(settings: Settings, generation: Callable[[], Generation], listeners: Listeners) -> Doors:
+def doors_of(settings: Callable[[], Settings], generation: Callable[[], Generation], listeners: Listeners) -> Doors:
     """A loopback port answers to this machine's names; another one to its own name too, for who shows the token."""
-    own = {settings.control.host} if isinstance(settings.control, TcpListen) else set()
-    hosts, remote = frozenset((*settings.allowed_hosts, *own)), any(each.is_remote for each in listeners.control)
+
+    def hosts() -> Collection[str]:
+        now = settings()
+        return (*now.allowed_hosts, now.control.host) if isinstance(now.control, TcpListen) else now.allowed_hosts
+
+    remote = any(each.is_remote for each in listeners.control)
     return Doors(hosts, lambda: generation().control_token, remote)
 
 
 @asynccontextmanager
-async def controlled(app: App, alone: Alone, settings: Settings) -> AsyncIterator[None]:
+async def controlled(app: App, alone: Alone) -> AsyncIterator[None]:
     """While the block runs, operators are answered."""
-    control = ControlServer(ENDPOINTS, alone, doors_of(settings, lambda: app.generation, app.listeners))
+    control = ControlServer(ENDPOINTS, alone, doors_of(lambda: app.settings, lambda: app.generation, app.listeners))
     await control.start(*(listener.sock for listener in app.listeners.control))
     try:
         yield
@@ -59,7 +63,7 @@ async def run(app: App, loaded: Loaded, file: ConfigFile, notify: Notify) -> int
     async with until_signalled() as stop, app.running():
         news = ReloadNews(app.metrics, app.logger)
         reloading = Reloading(file, loaded, swapping(app), news=news, clock=SystemClock(), notify=notify)
-        async with controlled(app, Alone(app, stop.ask, reloading), loaded.settings), on_hangup(reloading):
+        async with controlled(app, Alone(app, stop.ask, reloading)), on_hangup(reloading):
             settle_process()
             app.logger.info("ready", **app.listeners.told, version=__version__)
             notify.ready(f"generation {app.generation.number}")

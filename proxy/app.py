@@ -42,11 +42,10 @@ from proxy.pipeline import Pipeline
 from proxy.recent import Recent, inquest_of
 from proxy.settings import Settings
 from proxy.shadow import Shadows
-from proxy.standing import Standing, Succession, connections, succeeding
+from proxy.standing import Standing, Succession, connections, same_provider, succeeding
 from proxy.storeforms import StoreKind
 from proxy.stores.opening import opened
 from proxy.telemetry.ended import Ended
-from proxy.telemetry.labels import CircuitState
 from proxy.telemetry.logs import RequestLog, configure, set_level, silence_aiohttp
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.news import RequestNews, StoreNews, TokenNews
@@ -216,6 +215,10 @@ class App:
         self.metrics.follow(metrics_of(generation, self._settings.store.kind, self._clock))
         for name, lane in self._generation.lanes.items():
             self.metrics.circuit(name, lane.breaker.state)
+            if not same_provider(name, generation, before[1]):  # nothing is known of the clock there
+                self.metrics.skew(name, 0.0)
+                self._clocks_off.discard(name)
+        self.recent.follow(before[1].lanes, generation.number)
         self._succession.follow(standing)
         self.metrics.loaded()
 
@@ -256,8 +259,10 @@ class App:
             found = match(table, request)
             return lanes[found.route.name], found.target
 
-        windows = {name: lane.profile.time_window for name, lane in lanes.items()}
-        watch = RequestNews(self.metrics, self.logger, windows, self._clocks_off)
+        def window(route: str) -> float | None:
+            return lanes[route].profile.time_window if same_provider(route, generation, self._generation) else None
+
+        watch = RequestNews(self.metrics, self.logger, window, self._clocks_off)
         told = watch, self._circuit, self._settings.trace.propagate, inquest_of(lanes.values())
         pipeline = Pipeline(lane_of, sending, self._tokens, self._clock, *told)
         way = with_standins(lanes, self._settings.allowed_hosts, pipeline.handle, self._clock, self.metrics)
@@ -321,9 +326,13 @@ class App:
 
         return TracedStory, tell
 
-    def _circuit(self, route: str, state: CircuitState) -> None:
-        self.metrics.circuit(route, state)
-        self.lines.circuit(route, state)
+    def _circuit(self, lane: Lane) -> None:
+        """Of a breaker that new requests meet: that of a generation before may speak of another provider."""
+        name, breaker = lane.route.name, lane.breaker
+        newest = self._generation.lanes.get(name)
+        if newest is not None and newest.breaker is breaker:
+            self.metrics.circuit(name, breaker.state)
+            self.lines.circuit(name, breaker.state)
 
     async def _drain(self, listeners: Listeners, server: InboundServer) -> None:
         drain = self._settings.drain

@@ -31,6 +31,8 @@ class Look:
     error: int = 0
     """An errno; 0 when it could be read."""
     names: tuple[str, ...] = ()
+    as_folder: bool = False
+    """It was looked at as a folder, whatever is there: a file can become a folder, and a folder be gone."""
 
     @property
     def is_ordinary(self) -> bool:
@@ -64,7 +66,7 @@ class Files:
         """A fresh look at the same paths."""
         fresh = Files()
         for path, look in self._looks.items():
-            (fresh.folder if stat.S_ISDIR(look.mode) else fresh.file)(Path(path))
+            (fresh.folder if look.as_folder else fresh.file)(Path(path))
         return fresh
 
     @property
@@ -90,7 +92,7 @@ class Files:
 _NONE: Final = Look(error=errno.ENOENT)
 
 
-def _look(content: str, names: list[str], **others: int) -> Look:
+def _look(content: str, names: list[str], **others: Any) -> Look:
     return Look(base64.b64decode(content), names=tuple(names), **others)
 
 
@@ -127,6 +129,6 @@ def _content(descriptor: int) -> bytes:
 
 def _folder(path: Path) -> Look:
     try:
-        return Look(mode=stat.S_IFDIR, names=tuple(sorted(os.listdir(path))))  # noqa: PTH208 - names are wanted
+        return Look(as_folder=True, names=tuple(sorted(os.listdir(path))))  # noqa: PTH208 - names are wanted
     except OSError as error:
-        return Look(mode=stat.S_IFDIR, error=error.errno or errno.EIO)
+        return Look(as_folder=True, error=error.errno or errno.EIO)

@@ -27,7 +27,7 @@ from proxy.sealing import seal
 from proxy.signing.refusal import HOLD, inflated, parsed
 from proxy.signing.refusal import Verdict as Meaning
 from proxy.signing.signer import Call
-from proxy.telemetry.labels import AttemptReason, CircuitState
+from proxy.telemetry.labels import AttemptReason
 from proxy.telemetry.story import Stage, Story
 from proxy.tokens import Tokens
 
@@ -84,8 +84,8 @@ class Pipeline:
     tokens: Tokens
     clock: Clock
     watch: Watch
-    circuit: Callable[[str, CircuitState], None]
-    """Told of a route's circuit when it has changed."""
+    circuit: Callable[[Lane], None]
+    """Told of a lane when its circuit has changed."""
     propagate: bool = False
     """Is the trace of a request sent on to the provider?"""
     inquest: Inquest | None = None
@@ -154,12 +154,12 @@ class Pipeline:
             lane.gate.leave()
             raise
         if trial.is_probe:
-            self.circuit(lane.route.name, lane.breaker.state)
+            self.circuit(lane)
         return trial
 
     def _leave(self, lane: Lane, trial: Trial, verdict: Verdict) -> None:
         if lane.breaker.settle(trial, verdict, self.clock.monotonic()):
-            self.circuit(lane.route.name, lane.breaker.state)
+            self.circuit(lane)
         lane.gate.leave()
 
     def _name(self, passage: Passage) -> None:

@@ -25,12 +25,25 @@ class Recent:
         self._up_to_now = ended.flush
         ended.tells.append(self.told)
         self._rows: dict[str, deque[Row]] = {}
+        self._since: dict[str, int] = {}
+        """By route, the first generation whose refusals count: a request of one before may end after the reload."""
 
     def told(self, stories: Iterable[Story]) -> None:
         for story in filter(_REFUSAL, stories):
             self._keep(story)
 
+    def follow(self, before: Mapping[str, Lane], generation: int) -> None:
+        """A reload: routes that remember none by now, or are another merchant's, forget what is of those before."""
+        lanes = self._lanes()
+        for name, old in before.items():
+            new = lanes.get(name)
+            if new is None or not new.remembers or _merchant(new) != _merchant(old):
+                self._rows.pop(name, None)
+                self._since[name] = generation
+
     def _keep(self, story: Story) -> None:
+        if story.generation < self._since.get(story.route, 0):
+            return
         most = self._most(story.route)
         rows = self._rows.get(story.route)
         if rows is None or rows.maxlen != most:
@@ -40,7 +53,7 @@ class Recent:
     def rows(self) -> list[Row]:
         """The newest first."""
         self._up_to_now()
-        rows = [row for route, rows in self._rows.items() if self._most(route) for row in rows]
+        rows = [row for rows in self._rows.values() for row in rows]
         return sorted(rows, key=lambda row: str(row["at"]), reverse=True)
 
     def _most(self, route: str) -> int:
@@ -55,6 +68,10 @@ def inquest_of(lanes: Iterable[Lane]) -> Inquest | None:
     from proxy.inquest import inquest  # noqa: PLC0415 -- dear to load
 
     return inquest
+
+
+def _merchant(lane: Lane) -> tuple[object, ...]:
+    return lane.route.base, lane.account.identity
 
 
 def _written(ended_ms: int) -> str:

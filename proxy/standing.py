@@ -161,6 +161,12 @@ def _reach(lane: Lane) -> tuple[object, ...]:
     return lane.route.base, lane.exchange and lane.exchange.url, lane.route.limits.concurrency, lane.outlet
 
 
+def same_provider(route: str, one: Generation, other: Generation) -> bool:
+    """Is it in both, and leads to the same?"""
+    mine, theirs = one.lanes.get(route), other.lanes.get(route)
+    return mine is not None and theirs is not None and mine.route.base == theirs.route.base
+
+
 def succeeding(generation: Generation, before: Generation) -> Generation:
     """With the gates and breakers of the generation before, where their rules have not changed: a request that is under
     way still has its place, and an open circuit stays open. And `remembering` it.

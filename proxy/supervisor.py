@@ -187,7 +187,7 @@ class Supervisor:
         admin = AdminServer(self._page, lambda: self.state)
         await admin.start(*(listener.sock for listener in self._listeners.admin))
         servers.push_async_callback(admin.stop)
-        doors = doors_of(self._settings, lambda: self._generation, self._listeners)
+        doors = doors_of(lambda: self._settings, lambda: self._generation, self._listeners)
         control = ControlServer(ENDPOINTS, self, doors)
         await control.start(*(listener.sock for listener in self._listeners.control))
         servers.push_async_callback(control.stop)

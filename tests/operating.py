@@ -106,5 +106,5 @@ async def started(folder: Path, configuration: dict[str, Any], sandbox: Sandbox)
         news = ReloadNews(app.metrics, app.logger)
         reloading = Reloading(file, loaded, swapping(app), news=news, clock=SystemClock())
         made = Operated(app, log, path, whole, reloading, sandbox)
-        async with controlled(app, Alone(app, lambda: made.quits.append(1), reloading), loaded.settings):
+        async with controlled(app, Alone(app, lambda: made.quits.append(1), reloading)):
             yield made

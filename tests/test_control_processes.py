@@ -13,6 +13,7 @@ from running import of, routes
 from test_service import ask
 
 from proxy.clock import SystemClock
+from proxy.commands import fresh
 from proxy.sandbox.server import Sandbox
 
 
@@ -65,6 +66,22 @@ async def test_quit_ends_as_sigterm_does(tmp_path, sandbox, workers):
         assert paraf.told("stopping")
         assert paraf.other == []
     assert {path.name for path in tmp_path.iterdir()} == {"paraf.yaml"}
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_a_name_that_a_reload_takes_away_opens_no_door(tmp_path, workers):
+    """A page behind a rebound name would get in by it: and who has the new name is let in at once."""
+    made = configuration("http://127.0.0.1:9", control="127.0.0.1:0", allowed_hosts=["old.test"])
+    async with serving(tmp_path, made, "--workers", workers) as paraf:
+        control = paraf.ready["control"]
+
+        async def statuses():
+            return [(await operate(control, "GET", "/tokens", host=host))[0] for host in ("old.test", "new.test")]
+
+        assert await statuses() == [200, 421]
+        (tmp_path / "paraf.yaml").write_text(fresh.text(made | {"allowed_hosts": ["new.test"]}))
+        assert (await operate(control, "POST", "/-/reload"))[0] == 200
+        assert await statuses() == [421, 200]
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

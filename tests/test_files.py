@@ -45,6 +45,24 @@ def test_the_digest_tells_of_every_change(tmp_path, change):
     assert files.again().digest != files.digest
 
 
+def test_a_second_look_is_of_the_kind_of_the_first(tmp_path):
+    """A mount of a file that is missing makes a folder of it: nothing has changed between two looks at that."""
+    folder, file, missing = tmp_path / "folder", tmp_path / "file", tmp_path / "missing"
+    folder.mkdir()
+    file.touch()
+    files = Files()
+    for path in (folder, missing):
+        files.file(path)
+    for path in (tmp_path, file, tmp_path / "gone"):
+        files.folder(path)
+    for each in (files, Files.heard(json.loads(json.dumps(files.told())))):
+        assert each.again().digest == files.digest
+    (folder / "x").touch()
+    assert files.again().digest == files.digest
+    missing.mkdir()
+    assert files.again().digest != files.digest
+
+
 def test_another_process_sees_the_same_and_nothing_else(tmp_path):
     path = tmp_path / "a"
     path.write_bytes(b"\x00\xff")

@@ -5,11 +5,13 @@ import os
 import signal
 import sys
 import time
+from contextlib import AsyncExitStack, asynccontextmanager
+from email.utils import formatdate
 
 import pytest
 from operating import operate, operated, started
 from processes import Callers, configuration, measured, serving
-from rawpeer import RawCaller, RawPeer, ok
+from rawpeer import RawCaller, RawPeer, answer, ok
 from rotating import reloaded_under_load, rotation
 from running import of, routes
 from test_service import ask
@@ -274,6 +276,77 @@ async def test_what_has_not_changed_is_kept(tmp_path):
             provider.release.set()
             assert (await under_way).body == b"late"
             assert (await call(two, "/narrow/fast")).status == 200
+
+
+@asynccontextmanager
+async def outlived(folder, successor):
+    """Requests of route `pay` that a reload overtakes: their provider then answers with faults and by another clock.
+
+    `successor`: the route that leads to a provider that is well from then on.
+    """
+    release, date = asyncio.Event(), formatdate(time.time() + 900, usegmt=True)
+    late = [release, answer("500 No", b"", f"Date: {date}")]
+    async with RawPeer(lambda _request: late) as before, RawPeer(lambda _request: ok(b"{}")) as after:
+        made = configuration(before.url)
+        made["routes"]["pay"]["circuit"] = {"faults": 2, "probe": "1h"}
+        async with started(folder, made, None) as paraf, AsyncExitStack() as stack:
+            callers = [await stack.enter_async_context(RawCaller("127.0.0.1", paraf.port, 20)) for _ in range(4)]
+            under_way = [asyncio.create_task(call(caller, "/pay/x")) for caller in callers]
+            await before.until(lambda peer: len(peer.requests) == 4)
+            pay = paraf.configuration["routes"].pop("pay")
+            paraf.configuration["routes"][successor] = {**pay, "upstream": after.url}
+            paraf.write()
+            assert (await paraf("POST", "/-/reload"))[0] == 200
+            release.set()
+            assert {each.status for each in await asyncio.gather(*under_way)} == {500}
+            assert (await call(callers[0], f"/{successor}/x")).status == 200
+            yield paraf
+
+
+@pytest.mark.parametrize("successor", ["pay", "other"])
+async def test_the_circuit_of_before_is_not_told_as_that_of_now(tmp_path, successor):
+    async with outlived(tmp_path, successor) as paraf:
+        assert paraf.app.metrics.numbers()["paraf_circuit_state"] == {(successor,): (0,)}
+        assert not [line for line in paraf.lines if line["event"] == "circuit"]
+
+
+@pytest.mark.parametrize("successor", ["pay", "other"])
+async def test_the_clock_of_before_is_not_told_as_that_of_now(tmp_path, successor):
+    async with outlived(tmp_path, successor) as paraf:
+        assert paraf.app.metrics.numbers()["paraf_clock_skew_seconds"] == {(successor,): (0,)}
+        assert not [line for line in paraf.lines if line["event"] == "clock"]
+
+
+@pytest.mark.parametrize("gone", [False, True])
+async def test_a_clock_is_said_to_be_off_once_of_each_provider(tmp_path, gone):
+    """And nothing is known of the clock of one that has not answered yet."""
+    dated = ok(b"{}", f"Date: {formatdate(time.time() + 900, usegmt=True)}")
+    async with (
+        RawPeer(lambda _request: dated) as one,
+        RawPeer(lambda _request: dated) as other,
+        started(tmp_path, configuration(one.url), None) as paraf,
+        RawCaller("127.0.0.1", paraf.port, 20) as caller,
+    ):
+
+        async def turn(**routes):
+            paraf.configuration["routes"] = routes
+            paraf.write()
+            assert (await paraf("POST", "/-/reload"))[0] == 200
+
+        async def told():
+            await call(caller, "/pay/x")
+            return [line["state"] for line in paraf.lines if line["event"] == "clock"]
+
+        assert await told() == ["off"]
+        pay = paraf.configuration["routes"]["pay"]
+        await turn(pay={**pay, "allow": ["POST /x"]})
+        assert await told() == ["off"]
+        assert paraf.metric("paraf_clock_skew_seconds", route="pay") > 800
+        if gone:
+            await turn(other=pay)
+        await turn(pay={**pay, "upstream": other.url})
+        assert paraf.metric("paraf_clock_skew_seconds", route="pay") == 0
+        assert await told() == ["off", "off"]
 
 
 async def test_tokens_pass_from_one_to_the_next(tmp_path):

@@ -7,7 +7,7 @@ must be this machine's own name, and a request that a browser marks as coming fr
 import hmac
 import json
 import socket
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final, Literal, Protocol
@@ -104,12 +104,13 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Doors:
-    """Who may come in: `hosts` beside the names of this machine; `token` is asked for each time.
+    """Who may come in: `hosts` beside the names of this machine, and `token`. Both are asked for each time, since a
+    reload changes them.
 
     `remote`: other machines reach the door, so that nobody comes in without a token, whatever a reload took away.
     """
 
-    hosts: frozenset[str]
+    hosts: Callable[[], Collection[str]]
     token: Callable[[], Secret | None]
     remote: bool = False
 
@@ -160,7 +161,7 @@ def _is_name(part: str) -> bool:
 
 def _refused(request: BaseRequest, doors: Doors) -> Reply | None:
     """Before anything is looked for: a stranger does not learn what is here."""
-    if not _knows_host(request, doors.hosts):
+    if not _knows_host(request, doors.hosts()):
         return problem(421, "the Host is not a name of this machine: use localhost or its address")
     if "Origin" in request.headers or request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
         return problem(403, "requests from web pages are refused")
@@ -169,7 +170,7 @@ def _refused(request: BaseRequest, doors: Doors) -> Reply | None:
     return None
 
 
-def _knows_host(request: BaseRequest, hosts: frozenset[str]) -> bool:
+def _knows_host(request: BaseRequest, hosts: Collection[str]) -> bool:
     """No browser reaches a socket in the file system."""
     transport = request.transport
     if transport is not None and transport.get_extra_info("socket").family == socket.AF_UNIX:

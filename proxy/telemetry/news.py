@@ -1,6 +1,6 @@
 """What tokens and their store have to tell: counted always, said in the log when something changes."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from structlog.typing import FilteringBoundLogger
@@ -46,29 +46,33 @@ class TokenNews:
 
 
 class RequestNews:
-    """The Watch of `proxy.pipeline`. `windows`: by route, the seconds by which its provider lets a timestamp differ.
+    """The Watch of `proxy.pipeline`. `window`: the seconds by which a route's provider lets a timestamp differ; None
+    once the route leads elsewhere: an old answer says nothing of the clock there.
 
     Past half of it a clock that drifts on will soon have every request refused: said once, and again when it is well.
     The signed time stays this machine's: a made-up one would be a lie.
     """
 
     def __init__(
-        self, metrics: Metrics, logger: FilteringBoundLogger, windows: Mapping[str, float], off: set[str]
+        self, metrics: Metrics, logger: FilteringBoundLogger, window: Callable[[str], float | None], off: set[str]
     ) -> None:
         """`off`: the routes of which it was said that the clocks differ; it outlives a reload."""
         self.arrived = metrics.arrived
         self.attempt = metrics.attempt
         self._metrics = metrics
         self._logger = logger
-        self._windows = windows
+        self._window = window
         self._far = off
 
     def skew(self, route: str, seconds: float) -> None:
+        window = self._window(route)
+        if window is None:
+            return
         self._metrics.skew(route, seconds)
-        far, part = abs(seconds), self._windows[route] / 2
+        far, part = abs(seconds), window / 2
         if far > part and route not in self._far:
             self._far.add(route)
-            self._logger.warning("clock", route=route, state="off", skew_s=seconds, window_s=2 * part, advice=_NTP)
+            self._logger.warning("clock", route=route, state="off", skew_s=seconds, window_s=window, advice=_NTP)
         elif far <= part * _WELL and route in self._far:
             self._far.discard(route)
             self._logger.info("clock", route=route, state="well", skew_s=seconds)

@@ -212,7 +212,7 @@ async def test_a_unix_socket_is_the_owners_alone(tmp_path):
 async def test_a_door_for_other_machines_stays_shut_when_a_reload_takes_the_token_away():
     """A socket that was handed over is checked at the start; the configuration does not say that it is remote."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = ControlServer(ENDPOINTS, None, Doors(frozenset(), lambda: None, remote=True))
+    server = ControlServer(ENDPOINTS, None, Doors(tuple, lambda: None, remote=True))
     address = "{}:{}".format(*listener.getsockname())
     await server.start(listener)
     try:

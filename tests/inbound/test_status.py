@@ -5,12 +5,13 @@ import json
 import re
 import subprocess
 import zlib
+from contextlib import AsyncExitStack
 from html.parser import HTMLParser
 from shutil import which
 
 import pytest
 from asking import request
-from operating import operate, operated
+from operating import operate, operated, started
 from processes import configuration, serving
 from rawpeer import RawCaller, RawPeer, answer
 from running import accounts
@@ -92,6 +93,63 @@ async def test_a_reload_can_keep_fewer(control):
     control.write()
     await control("POST", "/-/reload")
     assert await rows(control) == []
+
+
+NO = answer("401 No", b"{}")
+
+
+async def turned(control, **changes):
+    """A reload that changes route `pay`; what it remembers then."""
+    control.configuration["routes"]["pay"] |= changes
+    control.write()
+    assert (await control("POST", "/-/reload"))[0] == 200
+    return [row["target"] for row in await rows(control)]
+
+
+@pytest.fixture
+async def remembering(tmp_path):
+    """A route that remembers a refusal, and how to have another request refused that began as early."""
+    release = asyncio.Event()
+    async with RawPeer(lambda sent: [release, NO] if b"late" in sent.target else NO) as peer:
+        made = configuration(peer.url)
+        made["routes"]["pay"]["refusals"] = 5
+        async with started(tmp_path, made, None) as control, AsyncExitStack() as callers:
+            one, other = [await callers.enter_async_context(RawCaller("127.0.0.1", control.port, 20)) for _ in "12"]
+            other.send(b"GET /pay/late HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            await peer.until(lambda peer: peer.requests)
+            one.send(b"GET /pay/early HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            await one.answer()
+
+            async def late():
+                release.set()
+                assert (await other.answer()).status == 401
+
+            yield control, late
+
+
+OTHER = {"credentials": {"client_id": "MCH-2", "client_secret": "another"}}
+
+
+async def test_a_route_forgets_what_it_is_told_to_remember_no_more(remembering):
+    control, late = remembering
+    assert await turned(control) == ["/early"]
+    assert await turned(control, refusals=0) == []
+    await late()
+    assert await turned(control, refusals=5) == []
+
+
+async def test_a_route_forgets_refusals_of_another_merchant(remembering):
+    control, late = remembering
+    assert await turned(control, **OTHER) == []
+    await late()
+    assert await rows(control) == []
+
+
+async def test_a_route_remembers_through_a_reload_that_leaves_it_alone(remembering):
+    control, late = remembering
+    assert await turned(control, refusals=4, prefix="/elsewhere") == ["/early"]
+    await late()
+    assert [row["target"] for row in await rows(control)] == ["/late", "/early"]
 
 
 async def test_no_secret_and_nothing_sent_is_in_it(control):

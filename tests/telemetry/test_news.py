@@ -88,7 +88,7 @@ def test_a_token_in_use_has_its_end_told_whoever_fetched_it(told: Told) -> None:
 
 def clock_lines(told: Told, *skews: float) -> list[tuple[object, object]]:
     logger = configure("debug", "json", told.text, SystemClock())
-    news = RequestNews(told.metrics, logger, {"netzme": 120.0}, set())
+    news = RequestNews(told.metrics, logger, {"netzme": 120.0}.get, set())
     for seconds in skews:
         news.skew("netzme", seconds)
     return [(line["state"], line["skew_s"]) for line in told.lines]
