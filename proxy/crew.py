@@ -12,8 +12,8 @@ from socket import socket
 from typing import Any, Final
 
 from proxy.line import Line
+from proxy.telemetry.families import Numbers
 from proxy.telemetry.merge import from_json, lasting, merge
-from proxy.telemetry.metrics import Numbers
 
 FIRST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 5.0

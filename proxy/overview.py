@@ -4,8 +4,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from proxy.generation import Generation, Lane
+from proxy.telemetry.families import Numbers
 from proxy.telemetry.labels import CIRCUIT_STATES
-from proxy.telemetry.metrics import Numbers
 
 Row = dict[str, Any]
 

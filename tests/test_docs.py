@@ -33,8 +33,8 @@ from proxy.signing.template import FILTERS
 from proxy.switches import SWITCHES, TIME_FORMATS
 from proxy.telemetry import labels
 from proxy.telemetry.ended import Ended
+from proxy.telemetry.families import FAMILIES
 from proxy.telemetry.logs import RequestLog, configure
-from proxy.telemetry.metrics import FAMILIES
 from proxy.telemetry.story import PHASES, Outcome, Story
 from proxy.telemetry.traceparent import Trace
 

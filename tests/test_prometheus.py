@@ -19,7 +19,7 @@ from prometheus_server import free_port, promtool, scraping
 from rawpeer import RawPeer, answer, ok
 from running import of, routes
 
-from proxy.telemetry.metrics import FAMILIES
+from proxy.telemetry.families import FAMILIES
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
 RULES = DEPLOY / "prometheus" / "paraf.rules.yaml"

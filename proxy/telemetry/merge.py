@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from proxy.telemetry.metrics import FAMILIES, Labels, Merged, Numbers
+from proxy.telemetry.families import FAMILIES, Labels, Merged, Numbers
 
 
 class Rule(NamedTuple):

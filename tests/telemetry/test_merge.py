@@ -1,7 +1,8 @@
 import pytest
 
+from proxy.telemetry.families import FAMILIES, METRIC_NAMES
 from proxy.telemetry.merge import RULES, from_json, lasting, merge, to_json
-from proxy.telemetry.metrics import FAMILIES, METRIC_NAMES, Metrics, page
+from proxy.telemetry.metrics import Metrics, page
 from proxy.telemetry.story import Story
 
 

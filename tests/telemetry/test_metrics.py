@@ -5,8 +5,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.model import Account, Attempt, Secret, Token
+from proxy.telemetry.families import METRIC_NAMES
 from proxy.telemetry.labels import ATTEMPT_REASONS, CODE_CLASSES, FETCH_RESULTS, CircuitState
-from proxy.telemetry.metrics import METRIC_NAMES, Metrics
+from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.story import PHASES, Story
 
 ACCOUNT = Account("doku", "doku", "sandbox", "https://api.test/token", "BRN-1")
