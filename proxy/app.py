@@ -11,7 +11,7 @@ import signal
 import socket
 import ssl
 import sys
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Final, TextIO
 
@@ -46,6 +46,7 @@ from proxy.standing import Standing, Succession, connections, same_provider, suc
 from proxy.storeforms import StoreKind
 from proxy.stores.opening import opened
 from proxy.telemetry.ended import Ended
+from proxy.telemetry.labels import CircuitState
 from proxy.telemetry.logs import RequestLog, configure, set_level, silence_aiohttp
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.news import RequestNews, StoreNews, TokenNews
@@ -96,7 +97,13 @@ async def token_calls(generation: Generation, clock: Clock) -> AsyncIterator[Tok
             await session.close()
 
 
-def metrics_of(generation: Generation, store: StoreKind, clock: Clock, ended: Ended | None = None) -> Metrics:
+def metrics_of(
+    generation: Generation,
+    store: StoreKind,
+    clock: Clock,
+    ended: Ended | None = None,
+    circuits: Callable[[], Mapping[str, CircuitState]] = dict,
+) -> Metrics:
     accounts = [account.name for account in generation.accounts]
     return Metrics(
         list(generation.lanes),
@@ -107,6 +114,7 @@ def metrics_of(generation: Generation, store: StoreKind, clock: Clock, ended: En
         clock=clock,
         shadows=[name for name, lane in generation.lanes.items() if lane.bystander],
         ended=ended,
+        circuits=circuits,
     )
 
 
@@ -139,7 +147,7 @@ class App:
         if seat is not None:
             self.logger = self.logger.bind(worker=seat.number)
         self.ended = Ended(self._clock)
-        self.metrics = metrics_of(generation, settings.store.kind, self._clock, self.ended)
+        self.metrics = metrics_of(generation, settings.store.kind, self._clock, self.ended, self._circuits)
         self.lines = RequestLog(self.logger, self.ended)
         self._bodies = Bodies(settings.bodies)
         self._clocks_off: set[str] = set()
@@ -213,8 +221,7 @@ class App:
         self._tokens.adopt(generation.accounts)
         self._store.log_in(generation.store.login)
         self.metrics.follow(metrics_of(generation, self._settings.store.kind, self._clock))
-        for name, lane in self._generation.lanes.items():
-            self.metrics.circuit(name, lane.breaker.state)
+        for name in self._generation.lanes:
             if not same_provider(name, generation, before[1]):  # nothing is known of the clock there
                 self.metrics.skew(name, 0.0)
                 self._clocks_off.discard(name)
@@ -331,8 +338,12 @@ class App:
         name, breaker = lane.route.name, lane.breaker
         newest = self._generation.lanes.get(name)
         if newest is not None and newest.breaker is breaker:
-            self.metrics.circuit(name, breaker.state)
-            self.lines.circuit(name, breaker.state)
+            self.lines.circuit(name, breaker.state(self._clock.monotonic()))
+
+    def _circuits(self) -> dict[str, CircuitState]:
+        """As they are now: nothing happens when a probe becomes due, so nobody could tell of it."""
+        now = self._clock.monotonic()
+        return {name: lane.breaker.state(now) for name, lane in self._generation.lanes.items()}
 
     async def _drain(self, listeners: Listeners, server: InboundServer) -> None:
         drain = self._settings.drain

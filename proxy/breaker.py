@@ -51,11 +51,11 @@ class Breaker:
         self.usual: Trial | None = Trial(0)
         """What every request gets while the circuit is closed; None while it is open."""
 
-    @property
-    def state(self) -> CircuitState:
+    def state(self, now: float) -> CircuitState:
+        """Half-open once a probe is due, though nobody calls: left alone is only who would be refused."""
         if not self._open:
             return "closed"
-        return "half-open" if self._probes else "open"
+        return "half-open" if self._probes or now >= self._next_probe else "open"
 
     def check(self, now: float) -> None:
         """Raises ProxyError `circuit_open` when `enter` would: for before a request is made to wait."""
@@ -81,11 +81,11 @@ class Breaker:
         if verdict == "alive" and trial is self.usual:
             self._row = 0
             return False
-        before = self.state
+        before = self.state(now)
         if trial.era == self._era:
             self._probes.discard(trial)
             self._count(trial, verdict, now)
-        return self.state != before
+        return self.state(now) != before
 
     def _count(self, trial: Trial, verdict: Verdict, now: float) -> None:
         if verdict == "alive":

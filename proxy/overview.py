@@ -34,6 +34,7 @@ class Overview:
 
 def _row(lane: Lane, numbers: Numbers) -> Row:
     name = lane.route.name
+    skew, read_at = numbers["paraf_clock_skew_seconds"][(name,)]
     return {
         "route": name,
         "provider": lane.profile.name,
@@ -41,7 +42,8 @@ def _row(lane: Lane, numbers: Numbers) -> Row:
         "upstream": lane.route.base.text,
         "account": lane.account.name,
         "circuit": CIRCUIT_STATES[int(_of(numbers, "paraf_circuit_state", name))],
-        "skew_s": _of(numbers, "paraf_clock_skew_seconds", name),
+        "skew_s": skew,
+        "skew_at": read_at,
         "window_s": lane.profile.time_window,
         "in_flight": _of(numbers, "paraf_inflight_requests", name),
         "requests": _outcomes(numbers, name),

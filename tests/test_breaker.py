@@ -23,7 +23,7 @@ def ended(circuit: Breaker, verdict: Verdict, now: float, times: int = 1) -> Non
 def opened(at: float = 0.0, **rule: float) -> Breaker:
     circuit = breaker(**rule)
     ended(circuit, "fault", at, times=int(circuit.rule.faults))
-    assert circuit.state == "open"
+    assert circuit.state(at) == "open"
     return circuit
 
 
@@ -39,9 +39,9 @@ def refused(circuit: Breaker, now: float) -> ProxyError:
 def test_faults_in_a_row_open_it() -> None:
     circuit = breaker(faults=3)
     ended(circuit, "fault", 0, times=2)
-    assert circuit.state == "closed"
+    assert circuit.state(0) == "closed"
     ended(circuit, "fault", 0)
-    assert circuit.state == "open"
+    assert circuit.state(0) == "open"
 
 
 def test_an_answer_breaks_the_row() -> None:
@@ -49,16 +49,16 @@ def test_an_answer_breaks_the_row() -> None:
     for _ in range(5):
         ended(circuit, "fault", 0, times=2)
         ended(circuit, "alive", 0)
-    assert circuit.state == "closed"
+    assert circuit.state(0) == "closed"
 
 
 def test_what_says_nothing_of_the_provider_neither_counts_nor_breaks_the_row() -> None:
     circuit = breaker(faults=3)
     ended(circuit, "fault", 0, times=2)
     ended(circuit, "unknown", 0, times=100)
-    assert circuit.state == "closed"
+    assert circuit.state(0) == "closed"
     ended(circuit, "fault", 0)
-    assert circuit.state == "open"
+    assert circuit.state(0) == "open"
 
 
 def test_until_the_first_probe_everybody_is_told_how_long_to_wait() -> None:
@@ -71,20 +71,27 @@ def test_one_request_is_a_probe_and_the_others_are_told_to_wait() -> None:
     circuit = opened(probe=5)
     circuit.check(5)
     probe = circuit.enter(5)
-    assert (probe.is_probe, circuit.state) == (True, "half-open")
+    assert (probe.is_probe, circuit.state(5)) == (True, "half-open")
     assert refused(circuit, 5).retry_after == 5
     circuit.settle(probe, "alive", 6)
-    assert circuit.state == "closed"
+    assert circuit.state(6) == "closed"
     assert not circuit.enter(6).is_probe
+
+
+def test_it_is_left_alone_no_longer_than_until_a_probe_is_due_though_nobody_calls() -> None:
+    circuit = opened(at=100, probe=5)
+    assert [circuit.state(now) for now in (100, 104.9, 105, 9_999)] == ["open", "open", "half-open", "half-open"]
+    circuit.settle(circuit.enter(9_999), "fault", 9_999)
+    assert [circuit.state(now) for now in (9_999, 10_004)] == ["open", "half-open"]
 
 
 def test_a_probe_that_fails_leaves_it_open_and_the_next_begins_five_seconds_after_this_one_began() -> None:
     circuit = opened(probe=5)
     circuit.settle(circuit.enter(5), "fault", 8)
-    assert circuit.state == "open"
+    assert circuit.state(8) == "open"
     assert refused(circuit, 9).retry_after == 1
     circuit.settle(circuit.enter(10), "alive", 10)
-    assert circuit.state == "closed"
+    assert circuit.state(10) == "closed"
 
 
 def test_a_probe_that_hangs_does_not_keep_the_next_from_finding_the_provider_well() -> None:
@@ -92,25 +99,25 @@ def test_a_probe_that_hangs_does_not_keep_the_next_from_finding_the_provider_wel
     hanging = circuit.enter(5)
     refused(circuit, 9.9)
     circuit.settle(circuit.enter(10), "alive", 10.1)
-    assert circuit.state == "closed"
+    assert circuit.state(10.1) == "closed"
     circuit.settle(hanging, "fault", 35)
     ended(circuit, "fault", 35, times=2)
-    assert circuit.state == "closed"
+    assert circuit.state(35) == "closed"
 
 
 def test_it_is_half_open_as_long_as_any_probe_is_under_way() -> None:
     circuit = opened(probe=5)
     first, second = circuit.enter(5), circuit.enter(10)
     circuit.settle(second, "fault", 11)
-    assert circuit.state == "half-open"
+    assert circuit.state(11) == "half-open"
     circuit.settle(first, "alive", 12)
-    assert circuit.state == "closed"
+    assert circuit.state(12) == "closed"
 
 
 def test_a_probe_that_finds_out_nothing_lets_the_next_follow_at_once() -> None:
     circuit = opened(probe=5)
     circuit.settle(circuit.enter(5), "unknown", 6)
-    assert circuit.state == "open"
+    assert circuit.state(6) == "half-open"
     assert circuit.enter(6).is_probe
     refused(circuit, 6)
 
@@ -127,7 +134,7 @@ def test_closed_again_it_takes_the_whole_row_to_open() -> None:
     circuit = opened(faults=3, probe=5)
     circuit.settle(circuit.enter(5), "alive", 5)
     ended(circuit, "fault", 6, times=2)
-    assert circuit.state == "closed"
+    assert circuit.state(6) == "closed"
 
 
 def test_what_began_before_it_opened_neither_closes_it_nor_opens_it_again() -> None:
@@ -136,17 +143,17 @@ def test_what_began_before_it_opened_neither_closes_it_nor_opens_it_again() -> N
     for trial in old[:3]:
         circuit.settle(trial, "fault", 30)
     circuit.settle(old[3], "alive", 31)
-    assert circuit.state == "open"
+    assert circuit.state(31) == "open"
     circuit.settle(circuit.enter(35), "alive", 35)
     for trial in old[4:]:
         circuit.settle(trial, "fault", 36)
-    assert circuit.state == "closed"
+    assert circuit.state(36) == "closed"
 
 
 def test_switched_off_it_never_opens() -> None:
     circuit = breaker(faults=math.inf)
     ended(circuit, "fault", 0, times=10_000)
-    assert circuit.state == "closed"
+    assert circuit.state(0) == "closed"
 
 
 @pytest.mark.parametrize("status", [200, 204, 301, 400, 401, 404, 408, 429, 499, 501, 505])
@@ -177,7 +184,7 @@ def test_whatever_happens_an_open_circuit_lets_one_through_in_five_seconds(
     inside: list[Trial] = []
     for step, number, pause in steps:
         now += pause
-        was_open = circuit.state != "closed"
+        was_open = circuit.state(now) != "closed"
         if step == "enter":
             let_through = now >= last + 5 or not was_open
             if let_through:
@@ -188,5 +195,5 @@ def test_whatever_happens_an_open_circuit_lets_one_through_in_five_seconds(
                 assert refused(circuit, now).retry_after == pytest.approx(last + 5 - now)
         elif inside:
             circuit.settle(inside.pop(number % len(inside)), "alive" if step == "alive" else "fault", now)
-            last = now if circuit.state == "open" and not was_open else last
+            last = now if circuit.state(now) == "open" and not was_open else last
     circuit.enter(now + 5)

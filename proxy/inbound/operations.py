@@ -1,6 +1,7 @@
 """What can be asked of the control listener: a table, and what each row does."""
 
 import time
+from operator import itemgetter
 from typing import Any, Final, get_args
 
 from proxy.errors import ConfigError
@@ -59,7 +60,7 @@ def _newest_first(told: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
 
 
 def merged(told: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """The rows of several processes as those of one: sums, the farthest clock, the worst circuit."""
+    """The rows of several processes as those of one: sums, the latest look at the clock, the worst circuit."""
     found: dict[str, dict[str, Any]] = {}
     for row in (row for rows in told for row in rows):
         before = found.setdefault(row["route"], row)
@@ -70,10 +71,12 @@ def merged(told: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
 
 def _with(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
     requests = {name: one["requests"].get(name, 0) + count for name, count in other["requests"].items()}
+    latest = max(one, other, key=itemgetter("skew_at"))
     return {
         **one,
         "circuit": max(one["circuit"], other["circuit"], key=_CIRCUITS.index),
-        "skew_s": max(one["skew_s"], other["skew_s"], key=abs),
+        "skew_s": latest["skew_s"],
+        "skew_at": latest["skew_at"],
         "in_flight": one["in_flight"] + other["in_flight"],
         "requests": {**one["requests"], **requests},
     }

@@ -7,9 +7,13 @@ Labels = tuple[str, ...]
 """Label values, in the order of the metric's label names."""
 
 Numbers = Mapping[str, Mapping[Labels, Sequence[float]]]
-"""By metric, then by labels: the value, or of a histogram what fell into each bucket and, last, the sum."""
+"""By metric, then by labels: the value, or of a histogram what fell into each bucket and, last, the sum.
 
-Merged = Literal["total", "present", "newest", "oldest", "worst", "farthest", "same"]
+Behind a value of which the latest counts stands its moment, on the monotonic clock that all processes share: the clock
+of the day may be what is wrong.
+"""
+
+Merged = Literal["total", "present", "newest", "oldest", "worst", "latest", "same"]
 """How the numbers of several workers become one: see `merge.RULES`."""
 
 
@@ -46,14 +50,14 @@ FAMILIES: Final = {
     "paraf_clock_skew_seconds": Family(
         "gauge",
         ("route",),
-        "farthest",
+        "latest",
         "Seconds by which the provider's clock is ahead of this machine's, from the newest answer.",
     ),
     "paraf_circuit_state": Family(
         "gauge",
         ("route",),
         "worst",
-        "Whether the provider is asked: 0 closed, as usual; 1 half-open, a probe is under way; 2 open, left alone.",
+        "Is the provider asked: 0 closed, as usual; 1 half-open, a probe is due or under way; 2 open, left alone.",
     ),
     "paraf_token_fetch_total": Family("counter", ("account", "result"), "total", "Token calls, by how they ended."),
     "paraf_token_expiry_timestamp_seconds": Family(

@@ -6,16 +6,26 @@ leaves its files behind and costs three times as much a count.
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Final, NamedTuple
 
 from proxy.telemetry.families import FAMILIES, Labels, Merged, Numbers
 
+Row = Sequence[float]
+
 
 class Rule(NamedTuple):
-    """`outlives`: what an ended worker told stays in. A counter that went down would look like a restart."""
+    """`combine` makes one row of many. `outlives`: what an ended worker told stays in. A counter that went down would
+    look like a restart.
+    """
 
-    combine: Callable[[Iterable[float]], float]
+    combine: Callable[[Sequence[Row]], Row]
     outlives: bool
+
+
+def _each(combine: Callable[[Iterable[float]], float]) -> Callable[[Sequence[Row]], Row]:
+    """Number by number."""
+    return lambda rows: tuple(map(combine, zip(*rows, strict=True)))
 
 
 def _oldest(times: Iterable[float]) -> float:
@@ -23,18 +33,20 @@ def _oldest(times: Iterable[float]) -> float:
     return min((time for time in times if time), default=0.0)
 
 
-def _farthest(distances: Iterable[float]) -> float:
-    return max(distances, key=abs)
+def _latest(rows: Sequence[Row]) -> Row:
+    """A worker through which nobody calls would tell for ever what was so long ago."""
+    newest = max(rows, key=itemgetter(-1))
+    return tuple(newest)
 
 
 RULES: Final[dict[Merged, Rule]] = {
-    "total": Rule(sum, outlives=True),
-    "present": Rule(sum, outlives=False),
-    "newest": Rule(max, outlives=True),
-    "oldest": Rule(_oldest, outlives=False),
-    "worst": Rule(max, outlives=False),
-    "farthest": Rule(_farthest, outlives=False),
-    "same": Rule(max, outlives=False),
+    "total": Rule(_each(sum), outlives=True),
+    "present": Rule(_each(sum), outlives=False),
+    "newest": Rule(_each(max), outlives=True),
+    "oldest": Rule(_each(_oldest), outlives=False),
+    "worst": Rule(_each(max), outlives=False),
+    "latest": Rule(_latest, outlives=False),
+    "same": Rule(_each(max), outlives=False),
 }
 
 
@@ -45,12 +57,9 @@ def merge(told: Sequence[Numbers]) -> Numbers:
     }
 
 
-def _merged(rule: Rule, told: Sequence[Mapping[Labels, Sequence[float]]]) -> dict[Labels, Sequence[float]]:
+def _merged(rule: Rule, told: Sequence[Mapping[Labels, Row]]) -> dict[Labels, Row]:
     everywhere = dict.fromkeys(labels for each in told for labels in each)
-    return {
-        labels: tuple(map(rule.combine, zip(*(each[labels] for each in told if labels in each), strict=True)))
-        for labels in everywhere
-    }
+    return {labels: rule.combine([each[labels] for each in told if labels in each]) for labels in everywhere}
 
 
 def lasting(told: Numbers) -> Numbers:

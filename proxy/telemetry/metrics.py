@@ -7,7 +7,7 @@ only a process-wide switch leaves out. Its families and its text form are used.
 import math
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, groupby, product
 from operator import attrgetter, itemgetter
 from typing import Any, Final
@@ -108,6 +108,20 @@ class _Numbers(dict[Labels, float]):
             self.setdefault(labels, 0.0)
 
 
+class _Readings(_Numbers):
+    """The series of a gauge that tells the latest reading, each with its moment: 0 is none yet."""
+
+    def __init__(self, name: str, expected: Iterable[Labels]) -> None:
+        super().__init__(name, expected)
+        self._moments: dict[Labels, float] = {}
+
+    def read(self, labels: Labels, value: float, moment: float) -> None:
+        self[labels], self._moments[labels] = value, moment
+
+    def rows(self) -> dict[Labels, Sequence[float]]:
+        return {labels: (value, self._moments.get(labels, 0.0)) for labels, value in self.items()}
+
+
 class _Durations:
     """The series of a histogram over BUCKETS: what fell into each, and last the sum."""
 
@@ -142,7 +156,7 @@ def _family(name: str, rows: Mapping[Labels, Sequence[float]]) -> Metric:
             durations.add_metric(labels, buckets=buckets, sum_value=total)
         return durations
     family = (CounterMetricFamily if kind == "counter" else GaugeMetricFamily)(name, meaning, labels=names)
-    for labels, (value,) in rows.items():
+    for labels, (value, *_) in rows.items():
         family.add_metric(labels, value)
     return family
 
@@ -164,7 +178,7 @@ def page(numbers: Numbers) -> tuple[bytes, str]:
 
 class Metrics:
     """`routes` and `accounts` are the names in the configuration, `shadows` the routes in shadow mode. `store` is the
-    kind of store. Requests are counted when they have `ended`.
+    kind of store. Requests are counted when they have `ended`; the state of `circuits`, by route, is asked for.
     """
 
     def __init__(
@@ -178,8 +192,10 @@ class Metrics:
         clock: Clock,
         shadows: Sequence[str] = (),
         ended: Ended | None = None,
+        circuits: Callable[[], Mapping[str, CircuitState]] = dict,
     ) -> None:
         self._clock = clock
+        self._states = circuits
         self._ended = ended or Ended(clock)
         self._ended.tells.append(self.told)
         # What comes with every request is put down, and counted with others.
@@ -196,7 +212,7 @@ class Metrics:
         self._inflight = _Numbers("paraf_inflight_requests", product(anywhere))
         self._attempts = _Numbers("paraf_attempts_total", product(routes, ATTEMPT_REASONS))
         self._codes = _Numbers("paraf_provider_code_total", product(routes, CODE_CLASSES))
-        self._skews = _Numbers("paraf_clock_skew_seconds", product(routes))
+        self._skews = _Readings("paraf_clock_skew_seconds", product(routes))
         self._circuits = _Numbers("paraf_circuit_state", product(routes))
         self._fetches = _Numbers("paraf_token_fetch_total", product(accounts, FETCH_RESULTS))
         self._expiries = _Numbers("paraf_token_expiry_timestamp_seconds", product(accounts))
@@ -220,6 +236,8 @@ class Metrics:
         """The numbers are those of this moment."""
         self._ended.flush()
         self._count()
+        for route, state in self._states().items():
+            self._circuits[(route,)] = CIRCUIT_STATES.index(state)
 
     def _count(self) -> None:
         """What came since. Many at once cost less than half of one by one (measured)."""
@@ -245,10 +263,7 @@ class Metrics:
             self._durations.observe((route, phase), seconds)
 
     def skew(self, route: str, seconds: float) -> None:
-        self._skews[(route,)] = seconds
-
-    def circuit(self, route: str, state: CircuitState) -> None:
-        self._circuits[(route,)] = CIRCUIT_STATES.index(state)
+        self._skews.read((route,), seconds, self._clock.monotonic())
 
     def fetched(self, account: Account, result: FetchResult, token: Token | None) -> None:
         self._fetches[account.name, result] += 1

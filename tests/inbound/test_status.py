@@ -225,8 +225,8 @@ def state(words):
     """Every text of a state is this one."""
     route = {
         "route": words, "provider": words, "environment": words, "upstream": words, "account": words,
-        "circuit": words, "skew_s": 200.0, "window_s": 120.0, "in_flight": 1.0, "requests": {words: 1.0},
-        "remembers": 1,
+        "circuit": words, "skew_s": 200.0, "skew_at": 7.0, "window_s": 120.0, "in_flight": 1.0,
+        "requests": {words: 1.0}, "remembers": 1,
     }  # fmt: skip
     refusal = {
         "at": words, "route": words, "method": words, "target": words, "status": 401, "provider_code": words,
@@ -247,8 +247,8 @@ def test_everything_is_escaped():
 
 def test_several_processes_are_one_row():
     one, other = state("a")["routes"][0] | {"circuit": "closed"}, state("a")["routes"][0] | {"circuit": "open"}
-    (row,) = merged([[one], [other | {"skew_s": -300.0, "requests": {"a": 2.0, "b": 1.0}}]])
-    assert (row["circuit"], row["skew_s"], row["in_flight"]) == ("open", -300.0, 2.0)
+    (row,) = merged([[one], [other | {"skew_s": 0.5, "skew_at": 8.0, "requests": {"a": 2.0, "b": 1.0}}]])
+    assert (row["circuit"], row["skew_s"], row["in_flight"]) == ("open", 0.5, 2.0)
     assert row["requests"] == {"a": 3.0, "b": 1.0}
 
 

@@ -9,16 +9,17 @@ from proxy.telemetry.story import Story
 class Noon:
     def __init__(self, now_ms: int = 1_768_447_845_500) -> None:
         self._now_ms = now_ms
+        self.seconds = 50.0
 
     def now_ms(self) -> int:
         return self._now_ms
 
     def monotonic(self) -> float:
-        raise AssertionError("not a matter of durations")
+        return self.seconds
 
 
-def worker(now_ms: int = 1_768_447_845_500) -> Metrics:
-    return Metrics(["doku"], ["doku"], store="memory", version="1.2.3", python="3.11.7", clock=Noon(now_ms))
+def worker(clock: Noon | None = None) -> Metrics:
+    return Metrics(["doku"], ["doku"], store="memory", version="1.2.3", python="3.11.7", clock=clock or Noon())
 
 
 def told(metrics: Metrics, times: int, seconds: float = 0.3) -> None:
@@ -58,8 +59,6 @@ def test_counters_and_histograms_are_summed() -> None:
         ("paraf_config_last_reload_success_timestamp_seconds", (), (30, 10, 20), 10),
         ("paraf_config_last_reload_success_timestamp_seconds", (), (30, 0, 20), 20),
         ("paraf_config_last_reload_success_timestamp_seconds", (), (0, 0), 0),
-        ("paraf_clock_skew_seconds", ("doku",), (1.5, -4.0, 2.0), -4.0),
-        ("paraf_clock_skew_seconds", ("doku",), (0, 0.2), 0.2),
         ("paraf_build_info", ("1.2.3", "3.11.7"), (1, 1, 1), 1),
     ],
 )
@@ -67,8 +66,22 @@ def test_gauges(name: str, labels: tuple[str, ...], values: tuple[float, ...], e
     assert merge([{name: {labels: (value,)}} for value in values])[name] == {labels: (expected,)}
 
 
+def test_of_the_clock_the_newest_answer_counts_whoever_had_it() -> None:
+    clock = Noon()
+    quiet, busy, fresh = worker(clock), worker(clock), worker(clock)
+    busy.skew("doku", -300.0)
+    quiet.skew("doku", 300.0)
+    clock.seconds += 1
+    busy.skew("doku", 0.0)
+    for told in ([quiet, busy, fresh], [fresh, busy, quiet]):
+        lines = [from_json(to_json(each.numbers())) for each in told]
+        merged = merge([worker().numbers(), merge(lines[:2]), *lines[2:]])
+        assert merged["paraf_clock_skew_seconds"]["doku",] == (0.0, 51.0)
+        assert b'paraf_clock_skew_seconds{route="doku"} 0.0\n' in page(merged)[0]
+
+
 def test_the_worst_state_of_a_circuit_counts() -> None:
-    assert RULES["worst"].combine([0, 2, 1]) == 2
+    assert RULES["worst"].combine([[0], [2], [1]]) == (2,)
     assert not RULES["worst"].outlives
 
 
@@ -94,7 +107,7 @@ def test_what_an_ended_worker_counted_remains() -> None:
     assert merged["paraf_requests_total"][REQUESTS] == (5,)
     assert sum(merged["paraf_request_duration_seconds"]["doku", "total"][:-1]) == 5
     assert merged["paraf_inflight_requests"]["doku",] == (0,)
-    assert merged["paraf_clock_skew_seconds"]["doku",] == (0,)
+    assert merged["paraf_clock_skew_seconds"]["doku",] == (0, 0)
     assert merged["paraf_config_last_reload_success_timestamp_seconds"][()] == (0,)
 
 
