@@ -149,7 +149,7 @@ class App:
         self.ended = Ended(self._clock)
         self.metrics = metrics_of(generation, settings.store.kind, self._clock, self.ended, self._circuits)
         self.lines = RequestLog(self.logger, self.ended)
-        self._bodies = Bodies(settings.bodies)
+        self._bodies = Bodies(settings.room)
         self._clocks_off: set[str] = set()
         self._system: ssl.SSLContext | None = None
         self.state: State = "starting"
@@ -215,7 +215,7 @@ class App:
             self._settings, self._generation = before
             raise
         self.ended.flush()  # what has ended is told as it was
-        self._bodies.most = settings.bodies
+        self._bodies.most = settings.room
         set_level(self.logger, settings.log.level)
         self.lines.follow()
         self._tokens.adopt(generation.accounts)

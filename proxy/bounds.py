@@ -48,9 +48,11 @@ class Limits:
 LEAST_ROOM: Final = 64 << 20
 
 
-def room_for(limits: Iterable[Limits]) -> int:
-    """Bytes that the bodies of all requests may take together, where nothing else is said."""
-    return max(LEAST_ROOM, 4 * max((each.body for each in limits), default=0))
+def room_for(limits: Iterable[Limits], workers: int) -> int:
+    """Bytes that the bodies of all requests may take together, where nothing else is said. Workers do not share room:
+    each must be able to hold the largest.
+    """
+    return max(LEAST_ROOM, max(4, workers) * max((each.body for each in limits), default=0))
 
 
 @dataclass(frozen=True, slots=True)

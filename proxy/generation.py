@@ -32,6 +32,7 @@ from proxy.routes import Route, RouteTable
 from proxy.sealing import PrivateKeys
 from proxy.settings import RouteSettings, Settings
 from proxy.shape import did_you_mean
+from proxy.shares import unshared
 from proxy.signing.binding import Binding, bind, credential_bytes, effective
 from proxy.signing.bystander import Bystander
 from proxy.signing.exchange import Exchange
@@ -153,13 +154,12 @@ class _Builder:
     def build(self) -> Generation:
         profiles = {route.name: self._profile(route) for route in self._settings.routes}
         chosen_by = hosts(self._settings.routes, profiles)
+        self._findings += unshared(self._settings)
         lanes = {}
         for route in self._settings.routes:
             profile = profiles[route.name]
             for fault in strays(route, profiles):
                 self._find(route, fault.path, fault.words)
-            if route.limits.body > self._settings.bodies:
-                self._find(route, ("limits", "body"), "is more than `bodies`, which all requests may hold together")
             lane = self._lane(route, profile, chosen_by[route.name]) if profile else None
             if lane:
                 lanes[route.name] = lane

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from proxy.shape import BAD, scalar
 from proxy.source import Node, Path, Report
@@ -40,6 +40,14 @@ class Quantity:
         return {"type": "string", "pattern": rf"^[0-9]+(\.[0-9]+)? ?({units})$", "description": self.words}
 
 
+SIZES: Final = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+
+
+def size_text(count: int) -> str:
+    """As one writes it, and exact."""
+    return next(f"{count // unit}{name}" for name, unit in reversed(SIZES.items()) if count % unit == 0)
+
+
 def duration(minimum: float = 0.001, maximum: float = 86_400.0) -> Quantity:
     """Seconds as float."""
     return Quantity({"ms": 0.001, "s": 1, "m": 60, "h": 3600}, minimum, maximum, "a duration such as 500ms, 3s or 1m")
@@ -47,7 +55,6 @@ def duration(minimum: float = 0.001, maximum: float = 86_400.0) -> Quantity:
 
 def size(minimum: int = 1, maximum: int = 1 << 30) -> Quantity:
     """Bytes."""
-    units = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
     return Quantity(
-        {name: float(unit) for name, unit in units.items()}, minimum, maximum, "a size such as 64KiB or 1MiB"
+        {name: float(unit) for name, unit in SIZES.items()}, minimum, maximum, "a size such as 64KiB or 1MiB"
     )

@@ -22,7 +22,6 @@ from proxy.addresses import (
 )
 from proxy.bounds import (
     FORMATS,
-    LEAST_ROOM,
     LEVELS,
     MODES,
     Circuit,
@@ -123,8 +122,8 @@ class RouteSettings:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """A whole file. `admin` and `control` are None when they are off; `profiles` are folders as written;
-    `store_key`: newest first.
+    """A whole file. `admin` and `control` are None when they are off, `bodies` when nothing is said; `profiles` are
+    folders as written; `store_key`: newest first.
     """
 
     listen: tuple[Listen, ...]
@@ -144,7 +143,12 @@ class Settings:
     control_token: Reference | None = None
     ca: CaForm | None = None
     trace: TraceSettings = field(default_factory=TraceSettings)
-    bodies: int = LEAST_ROOM
+    bodies: int | None = None
+
+    @property
+    def room(self) -> int:
+        """Bytes of bodies that may be held at once."""
+        return self.bodies or room_for((route.limits for route in self.routes), self.workers)
 
 
 def _given(noun: Callable[..., Any]) -> Callable[..., Any]:
@@ -295,7 +299,7 @@ def _file(secret: ReferenceShape) -> Record:
                 "what kept tokens are encrypted with, the newest first; default: the account's own secret",
                 (),
             ),
-            "bodies": Key(size(), "request bodies that are held at once, over all workers"),
+            "bodies": Key(size(maximum=MOST_WORKERS << 30), "request bodies that are held at once, over all workers"),
             "workers": Key(Whole(1, MOST_WORKERS), "processes that serve together", 1),
             "log": Key(LOG, "what is logged, and how", LogSettings()),
             "ca": Key(
@@ -326,7 +330,7 @@ def _file(secret: ReferenceShape) -> Record:
 
 def _settings(source: Source, routes: dict[str, dict[str, Any]], **parts: Any) -> Settings:
     made = tuple(_route_settings(name, dict(values)) for name, values in routes.items())
-    parts["bodies"] = int(parts["bodies"] or room_for(route.limits for route in made))
+    parts["bodies"] = parts["bodies"] and int(parts["bodies"])
     return Settings(source=source, routes=made, **parts)
 
 

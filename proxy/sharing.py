@@ -1,7 +1,6 @@
-"""What a process alone has for itself, and several workers must share: the store of tokens, and the limits."""
+"""What a process alone has for itself, and several workers must share: the store of tokens."""
 
 import fcntl
-import math
 import os
 import shutil
 import tempfile
@@ -12,27 +11,11 @@ from pathlib import Path
 from typing import Final
 
 from proxy.errors import StartError
-from proxy.settings import Limits, Settings
+from proxy.settings import Settings
 from proxy.storeforms import MEMORY, FileForm
 
 _IN_MEMORY: Final = "/dev/shm"  # noqa: S108 -- only a folder of our own in it, made by mkdtemp
 """Beside the places that a service manager names: it is there in containers too, whose other folders are read-only."""
-
-
-def with_parts(settings: Settings) -> Settings:
-    """Each worker gets its part of the limits, so that together they keep them; at least one request each."""
-    workers = settings.workers
-    routes = (replace(route, limits=_part(route.limits, workers)) for route in settings.routes)
-    if workers == 1:
-        return settings
-    largest = max((route.limits.body for route in settings.routes), default=0)
-    return replace(settings, routes=tuple(routes), bodies=max(settings.bodies // workers, largest))
-
-
-def _part(limits: Limits, workers: int) -> Limits:
-    most = limits.concurrency
-    part = most if math.isinf(most) else max(1, int(most) // workers)  # inf // 2 is no number
-    return replace(limits, concurrency=part, queue=limits.queue // workers)
 
 
 @contextmanager

@@ -11,12 +11,15 @@ from dataclasses import replace
 from operator import attrgetter
 from typing import Final
 
+from proxy.bounds import Limits
 from proxy.errand import Confirm
 from proxy.fetch import TokenFetch
+from proxy.gate import Gate
 from proxy.generation import Generation, Lane
 from proxy.inbound.server import Way
 from proxy.model import Account, InboundRequest, Secret, Token, UpstreamResponse
 from proxy.outbound.transport import Transport
+from proxy.shares import limits_of
 from proxy.telemetry.ended import Ended
 from proxy.telemetry.story import Story
 
@@ -185,6 +188,19 @@ def remembering(generation: Generation, before: Generation) -> Generation:
             replaced = dict.fromkeys(each for each in before.store_secrets(account) if each not in now)
             former[account.identity] = tuple(replaced)[:FORMER]
     return replace(generation, former_secrets=former)
+
+
+def part_of(generation: Generation, number: int, workers: int) -> Generation:
+    """What one worker of several serves: every route with its share of the limits."""
+    lanes = {
+        name: _limited(lane, limits_of(lane.route.limits, number, workers)) for name, lane in generation.lanes.items()
+    }
+    return replace(generation, lanes=lanes)
+
+
+def _limited(lane: Lane, limits: Limits) -> Lane:
+    gate = Gate(limits.concurrency, limits.queue, lane.route.timeouts.total)
+    return replace(lane, route=replace(lane.route, limits=limits), gate=gate)
 
 
 def _inheriting(lane: Lane, before: Lane) -> Lane:

@@ -23,7 +23,9 @@ from proxy.inbound.turns import Turns
 from proxy.line import Line
 from proxy.loading import ConfigFile, Loaded
 from proxy.settings import Settings
+from proxy.shares import share
 from proxy.sharing import joined
+from proxy.standing import part_of
 from proxy.stopping import Stop, stoppable
 from proxy.telemetry.logs import place
 from proxy.telemetry.merge import to_json
@@ -53,7 +55,7 @@ def work(post: Post) -> int:
     """The life of a forked process; its exit code. Signals are blocked when it begins."""
     _let_go_of_the_parent(post)
     lent = Listeners(tuple(Listener(each.sock) for each in post.listeners.callers), admin=())
-    app = App(_own(post.settings, post), post.generation, listeners=lent, seat=post.turns.seat(post.number))
+    app = App(*_own(post.settings, post.generation, post), listeners=lent, seat=post.turns.seat(post.number))
     app.answers |= _Succeeding(app, post).by_word()
     try:
         shared = joined(post.directory) if post.directory else nullcontext()
@@ -66,9 +68,13 @@ def work(post: Post) -> int:
     return 0
 
 
-def _own(settings: Settings, post: Post) -> Settings:
-    """A worker's: the supervisor has waited for `drain.delay`, and has opened a store for all of them."""
-    return replace(settings, drain=replace(settings.drain, delay=0.0), store=post.settings.store)
+def _own(settings: Settings, generation: Generation, post: Post) -> tuple[Settings, Generation]:
+    """A worker's: the supervisor has waited for `drain.delay`, and has opened a store for all of them; of what limits
+    them together it has its share.
+    """
+    drain, bodies = replace(settings.drain, delay=0.0), share(settings.room, post.number, settings.workers)
+    own = replace(settings, drain=drain, store=post.settings.store, bodies=bodies)
+    return own, part_of(generation, post.number, settings.workers)
 
 
 class _Succeeding:
@@ -97,7 +103,7 @@ class _Succeeding:
         built = self._built
         if built is None or built.files.digest != digest:
             return None
-        self._app.swap(_own(built.settings, self._post), built.generation)
+        self._app.swap(*_own(built.settings, built.generation, self._post))
         VARIABLES.hide(named(built.settings))
         self._built = None
         return built.generation.number

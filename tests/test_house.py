@@ -36,7 +36,7 @@ LAYERS = """
     stores outbound keyring catalogue upstreams sealing telemetry ids
     keyforms authority files
     signing
-    routes headers
+    routes headers shares
     settings
     storeforms outletforms
     variables
@@ -51,7 +51,7 @@ LAYERS = """
 """From the top down. A row imports from rows below it; two rooms of one row do not know each other."""
 
 PURE = """signing settings storeforms outletforms stores.record crosschecks references source shape quantities switches
-    addresses routes headers remembered model errors bounds partial inbound.ways inbound.problem inbound.page
+    addresses routes headers shares remembered model errors bounds partial inbound.ways inbound.problem inbound.page
     kube.inject kube.sidecar""".split()
 IMPURE = frozenset(
     """aiohttp asyncio http.client http.server importlib io logging multiprocessing os pathlib random secrets select

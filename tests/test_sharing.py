@@ -1,43 +1,19 @@
-import math
 import stat
 import subprocess
 import sys
-from dataclasses import replace
 
 import pytest
 
 from proxy.errors import StartError
-from proxy.settings import Limits, read_settings
-from proxy.sharing import joined, shared_store, with_parts
+from proxy.settings import read_settings
+from proxy.sharing import joined, shared_store
 from proxy.storeforms import FileForm
 
-ROUTE = "{provider: doku, environment: sandbox, credentials: {client_id: a, client_secret: {env: S}}"
+ROUTE = "{provider: doku, environment: sandbox, credentials: {client_id: a, client_secret: {env: S}}}"
 
 
-def settings(line="", limits="{}"):
-    text = f"version: 1\n{line}\nroutes: {{doku: {ROUTE}, limits: {limits}}}}}\n"
-    return read_settings(text, "paraf.yaml", environ={})[0]
-
-
-@pytest.mark.parametrize(
-    ("workers", "limits", "parts"),
-    [
-        (1, "{}", (256, 1024)),
-        (2, "{}", (128, 512)),
-        (3, "{concurrency: 10, queue: 10}", (3, 3)),
-        (4, "{concurrency: 2, queue: 2}", (1, 0)),
-    ],
-)
-def test_limits_are_shared_out(workers, limits, parts):
-    (route,) = with_parts(settings(f"workers: {workers}", limits)).routes
-    assert (route.limits.concurrency, route.limits.queue) == parts
-    assert route.limits.body == 1 << 20  # of each request
-
-
-def test_no_limit_stays_none():
-    (route,) = settings("workers: 2").routes
-    unlimited = replace(settings("workers: 2"), routes=(replace(route, limits=Limits(concurrency=math.inf)),))
-    assert with_parts(unlimited).routes[0].limits.concurrency == math.inf
+def settings():
+    return read_settings(f"version: 1\nroutes: {{doku: {ROUTE}}}\n", "paraf.yaml", environ={})[0]
 
 
 def test_tokens_in_memory_go_into_a_private_folder_that_does_not_stay(tmp_path):
@@ -80,17 +56,3 @@ def test_the_last_to_leave_clears_up(tmp_path, ending):
             first.communicate("\n", timeout=10)
             assert directory.is_dir()
     assert not directory.exists()
-
-
-@pytest.mark.parametrize(
-    ("line", "body", "most"),
-    [
-        ("workers: 1", "1MiB", 64 << 20),
-        ("workers: 1", "32MiB", 128 << 20),
-        ("workers: 4", "1MiB", 16 << 20),
-        ("bodies: 10MiB", "1MiB", 10 << 20),
-        ("workers: 4\nbodies: 10MiB", "4MiB", 4 << 20),  # the largest body passes in each
-    ],
-)
-def test_bodies_are_shared_out(line, body, most):
-    assert with_parts(settings(line, f"{{body: {body}}}")).bodies == most

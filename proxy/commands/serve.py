@@ -14,7 +14,7 @@ from proxy.inbound.listeners import Listeners, bound
 from proxy.loading import ConfigFile, Loaded
 from proxy.notify import Notify
 from proxy.settings import MOST_WORKERS, Settings
-from proxy.sharing import shared_store, with_parts
+from proxy.sharing import shared_store
 from proxy.variables import VARIABLES, named
 
 PRIVATE_STORE: Final = "workers share tokens in a private folder, which goes when Paraf ends; `store` sets another"
@@ -32,7 +32,7 @@ def serve(file: str, allow_inline_secrets: bool, workers: int | None) -> int:
     """Serve the routes of FILE until SIGTERM. One log line says when it is ready."""
 
     def adjust(settings: Settings) -> Settings:
-        return with_parts(replace(settings, workers=workers or settings.workers))
+        return replace(settings, workers=workers or settings.workers)
 
     prepare_process()
     config = ConfigFile(file, allow_inline_secrets, adjust)
