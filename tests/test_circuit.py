@@ -302,7 +302,7 @@ async def test_slow_readers_never_fill_the_pool():
 async def test_whatever_becomes_of_them_every_place_is_free_at_the_end():
     dice = random.Random(4)
     scripts = [ok(), ok(bytes(500_000)), BAD, [HALF, CLOSE], [RESET], [HALF, asyncio.Event()], [0.05, ok()]]
-    rule = {"limits": {"concurrency": 5, "queue": 20}, "circuit": {"faults": 6, "probe": "20ms"}}
+    rule = {"limits": {"concurrency": 5, "queue": 20}, "circuit": {"faults": 3, "probe": "20ms"}}
 
     async def visit(running):
         await asyncio.sleep(dice.uniform(0, 1))
