@@ -104,12 +104,18 @@ async def test_false_starts_are_counted_in_a_row(member):
     assert member.false_starts == 0
 
 
+async def asked_when_ready(life, member):
+    """The pulse that waits for its numbers."""
+    life.line.say("ready")
+    await until(lambda: member.ready)
+    pulse = asyncio.create_task(member.ask())
+    assert await told(life.line) == ("numbers", "")
+    return pulse
+
+
 async def test_who_asks_is_not_left_waiting_by_a_crash(member):
     async with Life(member) as life:
-        life.line.say("ready")
-        await until(lambda: member.ready)
-        asking = asyncio.create_task(member.ask())
-        assert await told(life.line) == ("numbers", "")
+        asking = await asked_when_ready(life, member)
         os.kill(life.pid, signal.SIGKILL)
     await asyncio.wait_for(asking, 1)
     member.say("stop")  # to nobody
@@ -146,10 +152,7 @@ async def test_one_that_leaves_its_pulses_unanswered_is_silent_until_it_says_a_w
 
 async def test_one_that_was_killed_for_its_silence_had_begun(member):
     async with Life(member) as life:
-        life.line.say("ready")
-        await until(lambda: member.ready)
-        pulse = asyncio.create_task(member.ask())
-        assert await told(life.line) == ("numbers", "")
+        pulse = await asked_when_ready(life, member)
         for _ in range(HUNG):
             member.count_silence()
         assert member.unanswered == HUNG

@@ -45,14 +45,17 @@ class Seat:
 
         At least 1 if the other has as many and took fewer.
         """
-        page, at = self.page, self.at
-        mine, least = (page[at], page[at + 1]), min((page[i], page[i + 1]) for i in range(0, len(page), 2))
-        return 0 if mine <= least else max(1, mine[0] - least[0])
+        mine, (least, took, _) = (self.page[self.at], self.page[self.at + 1]), self._next()
+        return 0 if mine <= (least, took) else max(1, mine[0] - least)
 
     def awaited(self) -> tuple[int, int]:
         """The worker whose turn it is, and how many callers it ever took: the same for as long as it takes none."""
-        number = min(range(len(self.page) // 2), key=lambda number: (self.page[2 * number], self.page[2 * number + 1]))
-        return number, self.page[2 * number + 1]
+        _, took, number = self._next()
+        return number, took
+
+    def _next(self) -> tuple[int, int, int]:
+        """What the worker whose turn it is has open and ever took, and its number."""
+        return min((self.page[i], self.page[i + 1], i // 2) for i in range(0, len(self.page), 2))
 
     def took(self) -> None:
         self.page[self.at] += 1

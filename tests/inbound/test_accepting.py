@@ -34,6 +34,15 @@ async def ask(listener):
         writer.close()
 
 
+def beside_a_stopped_one():
+    """The seat of a worker that is ahead of one that takes nobody."""
+    turns = Turns(2)
+    seat, stopped = turns.seat(0), turns.seat(1)
+    seat.took()
+    assert stopped.lead() == 0
+    return seat
+
+
 async def test_callers_are_taken_until_it_stops():
     listener = socket.create_server(("127.0.0.1", 0))
     address = listener.getsockname()
@@ -100,10 +109,7 @@ async def test_one_of_three_that_is_stopped_is_not_waited_for_long():
 
 
 async def test_one_that_does_not_take_its_turn_is_not_waited_for_long():
-    turns = Turns(2)
-    busy, stopped = turns.seat(0), turns.seat(1)
-    busy.took()
-    assert stopped.lead() == 0
+    busy = beside_a_stopped_one()
     with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
         async with accepting_on(listener, b"a", busy):
             assert await asyncio.wait_for(ask(listener), 0.2) == b"a"
@@ -112,10 +118,7 @@ async def test_one_that_does_not_take_its_turn_is_not_waited_for_long():
 
 
 async def test_at_the_end_whoever_waits_is_taken_whosever_turn_it_is():
-    turns = Turns(2)
-    quick, stopped = turns.seat(0), turns.seat(1)
-    quick.took()
-    assert stopped.lead() == 0
+    quick = beside_a_stopped_one()
     with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
         callers = [await asyncio.open_connection(*listener.getsockname()) for _ in range(200)]
         made = Accepting(listener, lambda: Echo(b"a"), quick, print)
