@@ -14,8 +14,10 @@ _FARTHEST: Final = 10
 _PATIENCE: Final = 0.25
 """Seconds that callers wait for the worker whose turn it is, after which this one takes what is there: the other is
 busy, or stopped."""
-_MOST: Final = 32
-"""Callers taken at once then, and when Paraf ends."""
+_MANY: Final = 32
+"""Callers taken at once then."""
+_QUEUE: Final = 4096
+"""Callers taken at once when Paraf ends: more than a queue holds, so that one which is filled meanwhile ends too."""
 _SHORTAGE: Final = 1.0
 """Seconds of rest when the system has no file or memory for one more caller, as asyncio does it."""
 
@@ -41,7 +43,6 @@ class Accepting:
         self._loop = asyncio.get_running_loop()
         self._connecting: set[asyncio.Task[None]] = set()
         self._pause: asyncio.TimerHandle | None = None
-        self._hurried = False
         self._alone_since: float | None = None
         self._awaited = seat.awaited()
         listener.setblocking(False)
@@ -49,15 +50,15 @@ class Accepting:
         self._queue.register(listener, select.POLLIN)
         self._watch()
 
-    def hurry(self) -> None:
-        """Take whoever is in the queue, whosever turn it is: there is little time left."""
-        self._hurried = True
-
     async def stop(self) -> None:
-        """Take no more, and close the socket. Returns when who was taken has a connection."""
+        """Take whoever is in the queue, whosever turn it is, and then no more; close the socket.
+
+        Returns when who was taken has a connection.
+        """
         if self._listener.fileno() < 0:
             return
         self._loop.remove_reader(self._listener)
+        self._take_up_to(_QUEUE)
         if self._pause is not None:
             self._pause.cancel()
         self._listener.close()
@@ -67,9 +68,7 @@ class Accepting:
         self._loop.add_reader(self._listener, self._someone_waits)
 
     def _someone_waits(self) -> None:
-        if self._hurried:
-            self._take_many()
-        elif lead := self._seat.lead():
+        if lead := self._seat.lead():
             self._rest(min(lead, _FARTHEST) * _COURTESY)
         else:
             self._alone_since = None
@@ -87,10 +86,10 @@ class Accepting:
         elif self._alone_since is None:
             self._alone_since = now
         elif now - self._alone_since > _PATIENCE:
-            self._take_many()
+            self._take_up_to(_MANY)
 
-    def _take_many(self) -> None:
-        for _ in range(_MOST):
+    def _take_up_to(self, most: int) -> None:
+        for _ in range(most):
             if not self._take():
                 return
 

@@ -92,8 +92,6 @@ class InboundServer:
         Whoever is in a queue or connected already is served once more within LAST_CALL; who is idle then is closed.
         """
         self._draining = True
-        for accepting in self._listening:
-            accepting.hurry()
         for connection in tuple(self._connections):
             connection.retiring = True
         await asyncio.sleep(min(SETTLE, timeout))

@@ -122,8 +122,6 @@ async def test_at_the_end_whoever_waits_is_taken_whosever_turn_it_is():
     with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
         callers = [await asyncio.open_connection(*listener.getsockname()) for _ in range(200)]
         made = Accepting(listener, lambda: Echo(b"a"), quick, print)
-        made.hurry()
-        await asyncio.sleep(0.05)
         await made.stop()
         assert [await asyncio.wait_for(reader.read(1), 5) for reader, _ in callers] == [b"a"] * 200
     for _, writer in callers:
