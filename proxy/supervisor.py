@@ -34,7 +34,7 @@ from proxy.reloading import Reloading, on_hangup
 from proxy.settings import Settings
 from proxy.standing import remembering
 from proxy.telemetry.logs import configure, set_level, silence_aiohttp
-from proxy.telemetry.merge import merge
+from proxy.telemetry.merge import current, merge
 from proxy.telemetry.metrics import page
 from proxy.telemetry.news import ReloadNews
 from proxy.telemetry.writer import without_thread
@@ -80,6 +80,7 @@ class Supervisor:
         clock = self._clock = SystemClock()
         self.logger = configure(settings.log.level, settings.log.format, log, clock, writer=without_thread)
         self._metrics = metrics_of(self._generation, settings.store.kind, clock)
+        self._metrics.loaded()  # a worker that is started again would tell a later moment
         news = ReloadNews(self._metrics, self.logger)
         self.reloading = Reloading(file, loaded, self._swap, news=news, clock=clock, notify=notify, aside=_at_once)
         self._coming: Loaded | None = None
@@ -152,6 +153,7 @@ class Supervisor:
         VARIABLES.hide(named(loaded.settings))  # before the next one is forked, who would show them
         set_level(self.logger, self._settings.log.level)
         self._metrics.follow(metrics_of(self._generation, self._settings.store.kind, self._clock))
+        self._metrics.loaded()
         await self._swap_everywhere(loaded)
 
     async def _build_everywhere(self, loaded: Loaded) -> None:
@@ -283,7 +285,8 @@ class Supervisor:
 
     async def _page(self) -> tuple[bytes, str]:
         await self._ask()
-        return page(merge([self._metrics.numbers(), *(member.numbers for member in self._crew)]))
+        own = self._metrics.numbers()
+        return page(current(merge([own, *(member.numbers for member in self._crew)]), own))
 
     async def _stop(self) -> None:
         """Drain, hurry, kill: each for those whom the step before did not end."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import sys
 import time
@@ -382,6 +383,37 @@ async def test_a_worker_that_begins_later_has_the_newest(tmp_path):
             await callers.stop()
         assert set(sandbox.marks) == {2}
         assert {line["generation"] for line in paraf.told("request")} == {3}
+
+
+async def test_workers_that_begin_again_tell_what_the_others_told(tmp_path):
+    """A refused reload stays the last word, and the gauges of an account that was taken away do not come back."""
+    sandbox = Sandbox([each.account for each in of("klikoo")], clock=SystemClock())
+    url = "http://{}:{}".format(*await sandbox.start("127.0.0.1", 0))
+    made = routes(of("klikoo"), url) | {"control": f"unix:{tmp_path}/control.sock", "log": {"format": "json"}}
+    gauge = "paraf_token_expiry_timestamp_seconds"
+    async with serving(tmp_path, made, "--workers", "2") as paraf:
+
+        async def crash():
+            before = paraf.workers
+            for pid in before.values():
+                os.kill(pid, signal.SIGKILL)
+            await paraf.until(lambda: set(paraf.workers.values()).isdisjoint(before.values()))
+            assert (await ask(paraf.address[1], "klikoo"))[0] == 200
+
+        file, control = tmp_path / "paraf.yaml", paraf.ready["control"]
+        assert (await ask(paraf.address[1], "klikoo"))[0] == 200
+        assert await paraf.metric(gauge, account="klikoo") > time.time()
+        await crash()
+        made["routes"]["renamed"] = made["routes"].pop("klikoo") | {"prefix": "/klikoo"}
+        for text, status in ((fresh.text(made), 200), ("{\n", 422)):
+            file.write_text(text)
+            assert (await operate(control, "POST", "/-/reload"))[0] == status
+        await crash()
+        _, page = await paraf.probe("/metrics")
+        assert re.findall(rf"^{gauge}{{(.*)}}", page, re.MULTILINE) == ['account="renamed"']
+        loaded = await paraf.metric("paraf_config_last_reload_success_timestamp_seconds")
+        assert 0 < loaded < await paraf.metric("paraf_config_last_reload_failure_timestamp_seconds")
+    await sandbox.stop()
 
 
 async def test_what_a_former_secret_keeps_in_a_shared_store_is_read_until_it_ends(tmp_path):

@@ -67,6 +67,18 @@ def lasting(told: Numbers) -> Numbers:
     return {name: rows for name, rows in told.items() if RULES[FAMILIES[name].merged].outlives}
 
 
+def current(told: Numbers, configured: Numbers) -> Numbers:
+    """Without the gauges of an account that a reload took away: an ended worker could not forget them any more."""
+    return {
+        name: {labels: row for labels, row in rows.items() if labels in configured[name]} if _is_kept(name) else rows
+        for name, rows in told.items()
+    }
+
+
+def _is_kept(name: str) -> bool:
+    return FAMILIES[name].kind == "gauge" and RULES[FAMILIES[name].merged].outlives
+
+
 def to_json(numbers: Numbers) -> str:
     """Without what is 0: whoever merges has every series of the configuration."""
     return json.dumps({name: [[*row] for row in rows.items() if any(row[1])] for name, rows in numbers.items()})
