@@ -1,11 +1,13 @@
 """How connections to a provider come about: name, addresses, TCP, TLS. All of one transport go through one Dial."""
 
 import asyncio
+import math
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from time import monotonic
 from typing import Any, Final, Self, TypeVar, cast
 from urllib.parse import SplitResult, urlsplit
 
@@ -21,6 +23,9 @@ FRESH: Final = 10.0
 """Seconds that the addresses of a name are used again: a burst of connects asks once, a move is seen soon."""
 HEAD_START: Final = 0.25
 """Seconds after which the next address is tried beside the one before (RFC 8305 section 5)."""
+SESSION: Final = 3600.0
+"""Seconds for which a TLS session, and those that come of it, are offered: whoever resumes one does not look at the
+certificate, which may have run out since."""
 
 _FAULTS: Final[tuple[tuple[type[Exception], str, str], ...]] = (
     (ssl.SSLCertVerificationError, "upstream_tls", "the provider's certificate is not accepted"),
@@ -208,7 +213,8 @@ class ResumingContext(ssl.SSLContext):
     The chain and the name were verified when the session was made; no other context can use it.
     """
 
-    _sessions: dict[str | bytes | None, ssl.SSLSession]
+    _sessions: dict[str | bytes | None, tuple[ssl.SSLSession, float]]
+    """Each with the moment at which the certificate was looked at: that of the first session, if others come of it."""
 
     def __new__(cls, protocol: int = ssl.PROTOCOL_TLS_CLIENT) -> Self:
         made = super().__new__(cls, protocol)
@@ -223,13 +229,20 @@ class ResumingContext(ssl.SSLContext):
         server_hostname: str | bytes | None = None,
         session: ssl.SSLSession | None = None,
     ) -> ssl.SSLObject:
-        known = session or self._sessions.get(server_hostname)
+        known = session or self._kept(server_hostname)
         return super().wrap_bio(incoming, outgoing, server_side, server_hostname, known)
+
+    def _kept(self, name: str | bytes | None) -> ssl.SSLSession | None:
+        session, verified = self._sessions.get(name, (None, 0.0))
+        return session if monotonic() - verified < SESSION else None
 
     def remember(self, connection: ssl.SSLObject) -> None:
         """To be asked after the first answer: the tickets of TLS 1.3 come behind the handshake."""
-        if connection.session is not None:
-            self._sessions[connection.server_hostname] = connection.session
+        name, session, verified = connection.server_hostname, connection.session, monotonic()
+        if connection.session_reused:
+            _, verified = self._sessions.get(name, (None, -math.inf))
+        if session is not None:
+            self._sessions[name] = session, verified
 
     def forget(self, name: str) -> bool:
         """The next connection to it begins from nothing. False if that was so before."""

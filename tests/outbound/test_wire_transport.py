@@ -14,6 +14,7 @@ from sending import SYSTEM, opened
 
 from proxy.errors import ProxyError
 from proxy.headers import texts
+from proxy.outbound import dial
 from proxy.outbound.dial import verified_tls
 from proxy.outbound.transport import Patience
 
@@ -231,18 +232,38 @@ def trusting(authority):
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 @pytest.mark.parametrize("script", [ok(b"x"), ok(b"x", "Connection: close")], ids=["kept", "closed"])
 async def test_a_second_connection_resumes_the_session_of_the_first(authority, version, script):
-    reused = []
     async with (
         RawPeer(lambda request: [0.01, script], tls=serving(authority, version)) as peer,
         opened("wire", tls=trusting(authority), age=0.0) as sender,
     ):
-        for number in range(3):
-            call = asyncio.create_task(sender.fetch("GET", f"{peer.url}/"))
-            await peer.until(lambda peer, number=number: len(peer.requests) > number)
-            (line,) = (line for line in all_lines(sender) if line.is_open)
-            reused.append(line.transport.get_extra_info("ssl_object").session_reused)
-            await call
-        assert (peer.connections, reused) == (3, [False, True, True])
+        assert [await resumes(sender, peer) for _ in range(3)] == [False, True, True]
+        assert peer.connections == 3
+
+
+async def resumes(sender, peer):
+    """Does the connection of one more call go on with a session of an earlier one?"""
+    before = len(peer.requests)
+    call = asyncio.create_task(sender.fetch("GET", f"{peer.url}/"))
+    await peer.until(lambda peer: len(peer.requests) > before)
+    (line,) = (line for line in all_lines(sender) if line.is_open)
+    reused = line.transport.get_extra_info("ssl_object").session_reused
+    await call
+    return reused
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_the_certificate_is_looked_at_again_each_hour(authority, version, monkeypatch):
+    """However often the session was renewed without."""
+    moments = [0.0, 2000.0, 3599.0, 3601.0, 3602.0, 7200.0, 7202.0]
+    async with (
+        RawPeer(lambda request: [0.01, ok(b"x")], tls=serving(authority, version)) as peer,
+        opened("wire", tls=trusting(authority), age=0.0) as sender,
+    ):
+        reused = []
+        for moment in moments:
+            monkeypatch.setattr(dial, "monotonic", lambda moment=moment: moment)
+            reused.append(await resumes(sender, peer))
+        assert reused == [False, True, True, False, True, True, False]
 
 
 def offers_a_session(hello):
