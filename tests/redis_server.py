@@ -1,8 +1,8 @@
 """A redis-server of the test's own: on a unix socket or a loopback port, killed, restarted empty, put to sleep."""
 
+import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ class RedisServer:
 
     def start(self) -> None:
         command = [PROGRAM, "--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", str(self.socket)]
-        command += ["--dir", str(self._folder), "--enable-debug-command", "local", *self._options]
+        command += ["--dir", str(self._folder), *self._options]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         until = time.monotonic() + 10
         while not self._answers():
@@ -60,12 +60,16 @@ class RedisServer:
             self._process.wait()
             self._process = None
 
-    def sleep(self, seconds: float) -> None:
-        """Answers nobody for so long; returns at once."""
-        with socket.socket(socket.AF_UNIX) as asking:
-            asking.connect(str(self.socket))
-            asking.sendall(f"DEBUG SLEEP {seconds}\r\n".encode())
-            time.sleep(0.05)
+    @contextmanager
+    def asleep(self) -> Iterator[None]:
+        """Answers nobody meanwhile, and then whoever asked."""
+        assert self._process
+        self._process.send_signal(signal.SIGSTOP)
+        os.waitpid(self._process.pid, os.WUNTRACED)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def flush(self) -> None:
         with self.client() as asking:

@@ -198,8 +198,9 @@ async def redis_asleep(world: World, server: RedisServer, seconds: float) -> Cou
     await world.burst(1)
     before = world.fetched()
     async with world.under_load() as calls:
-        server.sleep(seconds)
-        await asyncio.sleep(seconds + 0.5)
+        with server.asleep():
+            await asyncio.sleep(seconds)
+        await asyncio.sleep(0.5)
     load = world.looked_at(calls)
     counts = _told(world, load, before, slowest=round(load.slowest, 2))
     assert counts["failed"] == counts["healed"] == _most(counts) == 0
