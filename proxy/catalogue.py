@@ -5,8 +5,6 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import resources
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +23,7 @@ SUFFIX = ".yaml"
 class _File:
     """`label`: how findings name it, an operator's own by its path."""
 
-    place: Traversable
+    place: Path
     label: str
     files: Files
 
@@ -35,8 +33,6 @@ class _File:
 
     def text(self) -> str:
         """Raises ConfigError."""
-        if not isinstance(self.place, Path):  # in a zip file
-            return self.place.read_text(encoding="utf-8")
         return text_of(self.place, self.label, self.files)
 
 
@@ -104,9 +100,7 @@ def text_of(path: Path, label: str, files: Files, *, pipe: bool = False) -> str:
     raise ConfigError([Finding(label, 1, 1, "(file)", words)])
 
 
-def _packaged() -> Traversable:
-    """Those of the installation, or of the checkout: `python -m proxy` in its folder finds the package there first."""
-    try:
-        return resources.files("proxy.providers")
-    except ModuleNotFoundError:
-        return Path(__file__).parents[1] / "config" / "providers"
+def _packaged() -> Path:
+    """Those of the installation, or of the checkout."""
+    installed = Path(__file__).parent / "providers"
+    return installed if installed.is_dir() else Path(__file__).parents[1] / "config" / "providers"

@@ -1,0 +1,1 @@
+import proxy.rootless  # noqa: F401 -- before any module of this package imports aiohttp

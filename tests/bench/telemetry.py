@@ -10,6 +10,7 @@ story of a request itself, which the way of a request needs, with its four readi
 
 import argparse
 import asyncio
+import gc
 import os
 import statistics
 import subprocess
@@ -25,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from running import ANY, of, routes
 
 from proxy.app import App, event_loop, settle_process
-from proxy.commands import fresh
+from proxy.commands import GC_THRESHOLD, fresh
 from proxy.generation import build
 from proxy.settings import read_settings
 
@@ -79,6 +80,7 @@ async def serve(kind: str, file: str) -> None:
     if kind == "quiet":
         app.metrics, app.ended.tells[:] = Nothing(), []  # type: ignore[assignment]
     async with app.running():
+        gc.set_threshold(*GC_THRESHOLD)
         settle_process()
         print(app.addresses[0].rpartition(":")[2], flush=True)
         await asyncio.Event().wait()
