@@ -9,6 +9,8 @@ from processes import Callers, ask, hung_up
 from rawpeer import RawPeer, ok
 from running import of, proxy, routes
 
+from proxy.inbound.server import LAST_CALL
+
 AT_LEISURE = 10
 """Seconds: far from `drain.timeout`, which is 25, and enough for a slow machine."""
 
@@ -59,7 +61,7 @@ async def test_with_nobody_there_it_ends_at_once():
         pair = await callers.connect()
         assert (await ask(*pair, keep=False))[0] == 200
         await hung_up(pair[1])
-        assert await stop() < 0.3
+        assert await stop() < LAST_CALL
 
 
 async def test_what_is_under_way_is_waited_for():

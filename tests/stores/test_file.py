@@ -131,7 +131,7 @@ async def test_a_process_that_stands_still_in_the_middle_of_a_step_holds_nobody_
         started = time.monotonic()
         with pytest.raises(StoreFault):
             await store.get(DOKU)
-        assert time.monotonic() - started < 1.5
+        assert time.monotonic() - started < 3
     assert value(await store.get(DOKU)) == "a"
     assert seen.faults == ["EAGAIN"]
 

@@ -109,7 +109,7 @@ async def test_down_is_a_fault_at_once_and_up_is_up_without_a_restart_of_ours(se
     for _ in range(3):
         with pytest.raises(StoreFault):
             await store.get(DOKU)
-    assert time.monotonic() - started < 0.5
+    assert time.monotonic() - started < PATIENCE
     server.start()  # empty, and it knows none of our scripts
     await keep(store, token("b"))
     assert value(await store.get(DOKU)) == "b"
@@ -135,7 +135,7 @@ async def test_asleep_is_a_fault_after_a_second(server) -> None:
     with server.asleep():
         started = time.monotonic()
         outcomes = await asyncio.gather(*(store.get(DOKU) for _ in range(5)), return_exceptions=True)
-        assert PATIENCE - 0.1 < time.monotonic() - started < PATIENCE + 0.5
+        assert PATIENCE - 0.1 < time.monotonic() - started < 2 * PATIENCE
     assert {type(outcome) for outcome in outcomes} == {StoreFault}
     assert value(await store.get(DOKU)) == "a"
     assert set(seen.faults) == {"TimeoutError"}
@@ -161,7 +161,7 @@ async def test_a_host_that_does_not_answer_is_a_fault_after_a_second() -> None:
         started = time.monotonic()
         with pytest.raises(StoreFault):
             await store.get(DOKU)
-        assert time.monotonic() - started < PATIENCE + 0.5
+        assert time.monotonic() - started < 2 * PATIENCE
         await store.close()
         for each in waiting:
             each.close()
