@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Final, TextIO
 
+import proxy.rootless  # noqa: F401 -- before what imports aiohttp
 from proxy import __version__
 from proxy.answers import Answerer, TokenAnswers
 from proxy.clock import SystemClock
