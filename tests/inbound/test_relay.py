@@ -187,7 +187,7 @@ async def test_fifty_mebibytes_pass_a_slow_reader_without_being_stored():
         async def way(request, story):
             sending(story)
             signed = SignedRequest("GET", f"{peer.url}/", (), b"")
-            return await transport.send(signed, Patience(1, 1, 0.1), story.attempts[0])
+            return await transport.send(signed, Patience(1, 1, 0.5), story.attempts[0])
 
         async with House(way) as house:
             loop, received = asyncio.get_running_loop(), 0
@@ -195,7 +195,7 @@ async def test_fifty_mebibytes_pass_a_slow_reader_without_being_stored():
                 sock.setblocking(False)
                 tracemalloc.start()
                 await loop.sock_sendall(sock, get())
-                await asyncio.sleep(0.2)
+                await asyncio.sleep(0.7)
                 held_back = len(written)
                 while received < size:
                     received += len(await loop.sock_recv(sock, 2**20))

@@ -170,8 +170,8 @@ async def test_a_head_that_does_not_come_is_a_timeout_however_it_trickles(sender
 
 
 async def test_the_time_for_connecting_is_not_taken_from_the_answers(sender):
-    async with RawPeer(lambda request: [0.15, ok()]) as peer:
-        assert await sender.fetch("GET", f"{peer.url}/", patience=Patience(0.1, 1, 0.1)) == (200, b"")
+    async with RawPeer(lambda request: [0.7, ok()]) as peer:
+        assert await sender.fetch("GET", f"{peer.url}/", patience=Patience(0.5, 5, 0.5)) == (200, b"")
 
 
 async def test_a_pause_in_the_body_is_a_timeout(sender):
@@ -181,17 +181,17 @@ async def test_a_pause_in_the_body_is_a_timeout(sender):
 
 
 async def test_a_body_may_last_longer_than_any_single_wait(sender):
-    async with RawPeer(said(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n", *[b"x", 0.06] * 6)) as peer:
-        assert await sender.fetch("GET", f"{peer.url}/", patience=Patience(0.2, 0.2, 0.15)) == (200, b"xxxxxx")
+    async with RawPeer(said(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n", *[b"x", 0.2] * 6)) as peer:
+        assert await sender.fetch("GET", f"{peer.url}/", patience=Patience(1, 1, 0.8)) == (200, b"xxxxxx")
 
 
 async def test_a_slow_reader_slows_the_provider_and_is_not_taken_for_a_slow_provider(sender):
     size = 32 * 1024 * 1024
     async with RawPeer(said(ok(bytes(size)))) as peer:
-        reply = await sender.send("GET", f"{peer.url}/", patience=Patience(1, 1, 0.1))
+        reply = await sender.send("GET", f"{peer.url}/", patience=Patience(1, 1, 0.5))
         chunks = reply.chunks()
         first = await anext(chunks)
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.7)
         waiting = peer.writers[0].transport.get_write_buffer_size()
         assert waiting > size // 2, "the provider's side is still full: reading was held back"
         largest, total = len(first), len(first)
