@@ -14,8 +14,8 @@ EXIT_FAILURE: Final = 1
 EXIT_CONFIG: Final = 78
 """EX_CONFIG of sysexits.h."""
 GC_THRESHOLD: Final = (10_000, 20, 50)
-"""Neither imports nor requests leave circles behind. At CPython's own threshold the search for them was a sixth of the
-time to load `serve`, and 5 % of a request (measured)."""
+"""Hardly a circle is left behind by what is imported, or by a request. At CPython's own threshold the search for them
+was a sixth of the time to load `serve`, and 5 % of a request (measured)."""
 
 COMMANDS: Final = {
     "demo": "demo",

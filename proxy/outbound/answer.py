@@ -69,8 +69,9 @@ class Answer:
                 yield self._taken()
             elif self.ended:
                 return
-            elif self._fault is not None:
-                raise self._fault
+            elif (fault := self._fault) is not None:
+                # Another one each time: its traceback holds its readers, and they hold this answer.
+                raise ProxyError(fault.code, fault.detail, sent=fault.sent)
             else:
                 self._wanted = asyncio.get_running_loop().create_future()
                 await self._wanted

@@ -62,6 +62,7 @@ class WireTransport:
             raise
         except ProxyError as fault:
             attempt.sent = fault.sent
+            del answer  # it holds the fault, whose traceback holds this frame and all that was to be sent
             raise
         return answer
 
