@@ -345,11 +345,12 @@ class App:
         return {name: lane.breaker.state(now) for name, lane in self._generation.lanes.items()}
 
     async def _drain(self, listeners: Listeners, server: InboundServer) -> None:
-        drain = self._settings.drain
-        await asyncio.sleep(drain.delay)
-        listeners.turn_away()
+        drain, task = self._settings.drain, asyncio.current_task()
         try:
-            await server.drain(drain.timeout)
+            if not (task and task.cancelling()):  # else the second signal came before this began
+                await asyncio.sleep(drain.delay)
+                listeners.turn_away()
+                await server.drain(drain.timeout)
         finally:
             await server.close()  # also when a second signal does not wait: what is cut off is told why
 
@@ -363,6 +364,7 @@ def prepare_process() -> None:
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # whoever ignores it and starts us would hide how workers end
 
 
 def settle_process() -> None:

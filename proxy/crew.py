@@ -26,6 +26,8 @@ HUNG: Final = 20
 
 Counted, not read from a clock: while the machine or the supervisor sleeps, nobody is asked and so nobody is silent.
 """
+_UNKNOWN: Final = 1
+"""The exit code of one of which nobody can tell."""
 _DEAD: Final = 1.0
 """Seconds from the end of its line to the end of a worker; after that it is killed."""
 
@@ -180,7 +182,10 @@ async def _ended(pid: int) -> int:
     """The exit code of a process whose line has ended; negative: the signal."""
     patience = time.monotonic() + _DEAD
     while True:
-        found, status = os.waitpid(pid, os.WNOHANG)  # noqa: ASYNC222 -- it does not wait
+        try:
+            found, status = os.waitpid(pid, os.WNOHANG)  # noqa: ASYNC222 -- it does not wait
+        except ChildProcessError:  # somebody else has asked
+            return _UNKNOWN
         if found:
             return os.waitstatus_to_exitcode(status)
         if time.monotonic() > patience:

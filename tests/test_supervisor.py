@@ -168,23 +168,45 @@ async def test_a_signal_to_the_whole_group_counts_once(tmp_path, number, code):
         assert await paraf.ended() == code
 
 
-async def test_the_second_signal_hurries(tmp_path):
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize(("delay", "rest"), [("0s", 0.3), ("30s", 0.3), ("0s", 0.0)])
+async def test_the_second_signal_hurries(tmp_path, workers, delay, rest):
+    """Also in `drain.delay`, and in the moment of the first."""
     async with (
         provider(delay=30) as peer,
-        serving(tmp_path, configuration(peer.url), "--workers", "2") as paraf,
+        serving(tmp_path, configuration(peer.url, drain={"delay": delay}), "--workers", workers) as paraf,
         Callers(paraf.address) as callers,
     ):
         reader, writer = await callers.connect()
         asked = asyncio.create_task(ask(reader, writer))
         await peer.until(lambda peer: len(peer.requests) == 1)
         paraf.kill(signal.SIGTERM)
-        await paraf.until(lambda: paraf.told("stopping"))
-        await asyncio.sleep(0.3)
-        assert paraf.process.returncode is None
-        paraf.kill(signal.SIGTERM)
-        assert await paraf.ended(2) == 0
+        if rest:
+            await paraf.until(lambda: paraf.told("stopping"))
+            await asyncio.sleep(rest)
+            assert paraf.process.returncode is None
+        paraf.kill(signal.SIGINT)
+        assert await paraf.ended(4) in {0, 130}  # whichever of two at once was seen first
         assert (await asked)[0] == 503  # shutting_down, and that it may have been sent
+        (line,) = paraf.told("request")
+        assert (line["error"], line["sent"]) == ("shutting_down", "maybe")
         await hung_up(writer)
+
+
+async def test_children_that_whoever_started_it_ignores_are_seen_to_end(tmp_path):
+    """SIG_IGN for SIGCHLD passes on to the program that is started, and then no child leaves an exit code."""
+    careless = """if True:
+        import os, signal, sys
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        os.execv(sys.executable, [sys.executable, "-m", "proxy", *sys.argv[1:]])
+    """
+    configured = configuration("http://127.0.0.1:9")
+    async with serving(tmp_path, configured, "--workers", "2", command=("-c", careless)) as paraf:
+        os.kill(paraf.workers[0], signal.SIGKILL)
+        await paraf.until(lambda: len(paraf.told("worker started")) == 3)
+        assert [line["by"] for line in paraf.told("worker ended")] == ["SIGKILL"]
+        paraf.kill(signal.SIGTERM)
+        assert await paraf.ended() == 0
 
 
 def patched(*lines):
