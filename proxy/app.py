@@ -242,6 +242,7 @@ class App:
             owner=f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}",
             jitter=random.random,
             watch=TokenNews(self.metrics, self.logger),
+            using=self._succession.using,
         )
         stack.push_async_callback(tokens.close)
         return tokens

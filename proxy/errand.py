@@ -6,7 +6,7 @@ of the last look at it, right before the token call goes out, and of the store, 
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, Protocol
@@ -26,6 +26,8 @@ Confirm = Callable[[], Awaitable[None]]
 """Awaited right before a token call goes out. Raises LeaseLost or StoreFault: then it must not."""
 Fetch = Callable[[Account, Confirm], Awaitable[Token]]
 """One token call. Raises TokenFault, or ProxyError when the call did not get through."""
+Using = Callable[[Account], AbstractContextManager[object]]
+"""Around an errand: what it takes to fetch a token and to keep it stays until then."""
 Jitter = Callable[[], float]
 """A random number from 0 to 1."""
 
@@ -58,6 +60,7 @@ class Means:
     jitter: Jitter
     watch: TokenWatch
     owner: str
+    using: Using
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ shared: places in the gate, what the breaker knows, and the connections to the p
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from operator import attrgetter
 from typing import Final
@@ -99,15 +100,20 @@ class Succession:
         if standing is not self.newest:
             self._retire(standing)
 
-    async def fetch(self, account: Account, confirm: Confirm) -> Token:
-        """A token call, with the newest credentials of the account."""
-        number = self._newest_with(account)
-        standing = self._standing[number]
+    @contextmanager
+    def using(self, account: Account) -> Iterator[Standing]:
+        """While a token is fetched and kept: a reload that takes the account away leaves its credentials until then."""
+        standing = self._newest_with(account)
         standing.under_way += 1
         try:
-            return await standing.fetch(account, confirm)
+            yield standing
         finally:
-            self._ended(number)
+            self._ended(standing.number)
+
+    async def fetch(self, account: Account, confirm: Confirm) -> Token:
+        """A token call, with the newest credentials of the account."""
+        with self.using(account) as standing:  # which may be newer than that of its errand
+            return await standing.fetch(account, confirm)
 
     def store_secrets(self, account: Account) -> tuple[Secret, ...]:
         """The newest first: what was kept with a former one is read until it ends."""
@@ -122,9 +128,10 @@ class Succession:
         for transport in _distinct(self._standing.values()):
             await transport.close()
 
-    def _newest_with(self, account: Account) -> int:
+    def _newest_with(self, account: Account) -> Standing:
         """A request that began before a reload may want the token of a route that is gone."""
-        return max(number for number, each in self._standing.items() if account.identity in each.generation.own_secrets)
+        having = (each for each in self._standing.values() if account.identity in each.generation.own_secrets)
+        return max(having, key=attrgetter("number"), default=self.newest)
 
     def _retire(self, standing: Standing) -> None:
         """Its connections go when nothing is under way on it any more, but for those that another has too."""

@@ -8,9 +8,10 @@ leaves takes nothing from the others. Life is counted on the monotonic clock alo
 import asyncio
 import math
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 
-from proxy.errand import Errand, Fetch, Jitter, Means, TokenWatch, Unsaved
+from proxy.errand import Errand, Fetch, Jitter, Means, TokenWatch, Unsaved, Using
 from proxy.errors import ProxyError, StoreFault
 from proxy.failures import STORE_PAUSE, Failure, late
 from proxy.model import Account, Clock, Token
@@ -22,9 +23,17 @@ class Tokens:
     """The tokens of all accounts. `owner` names this process among those that share the store."""
 
     def __init__(
-        self, store: TokenStore, fetch: Fetch, clock: Clock, *, owner: str, jitter: Jitter, watch: TokenWatch
+        self,
+        store: TokenStore,
+        fetch: Fetch,
+        clock: Clock,
+        *,
+        owner: str,
+        jitter: Jitter,
+        watch: TokenWatch,
+        using: Using = lambda _: nullcontext(),
     ) -> None:
-        self._means = Means(store, fetch, clock.monotonic, jitter, watch, owner)
+        self._means = Means(store, fetch, clock.monotonic, jitter, watch, owner, using)
         self._keepers: dict[tuple[str, ...], _Keeper] = {}
 
     async def get(self, account: Account) -> Token:
@@ -194,7 +203,8 @@ class _Keeper:
     async def _run(self) -> Token | Failure:
         life = self.life
         worn, refused = (life.token, life.refused) if life else (None, False)
-        brought = await Errand(self.account, self._means, worn, refused, self._failure).run()
+        with self._means.using(self.account):
+            brought = await Errand(self.account, self._means, worn, refused, self._failure).run()
         match brought:
             case Failure():
                 self._failure = brought

@@ -368,6 +368,25 @@ async def test_tokens_pass_from_one_to_the_next(tmp_path):
         assert paraf.metric("paraf_token_fetch_total", account="renamed", result="ok") == 1
 
 
+async def test_a_token_on_its_way_is_kept_though_its_account_is_taken_away(tmp_path):
+    """And its caller has left: it ended the live one, and others who share the store have no other."""
+    (tmp_path / "tokens").mkdir(mode=0o700)
+    async with operated(tmp_path, "doku", "klikoo", store=f"file://{tmp_path}/tokens") as paraf:
+        paraf.sandbox.faults.token_delay = 1.0
+        async with RawCaller("127.0.0.1", paraf.port, 20) as caller:
+            caller.send(b"GET /doku/x HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            await until(lambda: paraf.metric("paraf_inflight_requests", route="doku") == 1)
+        route = paraf.configuration["routes"].pop("doku")
+        paraf.write()
+        assert (await paraf("POST", "/-/reload"))[0] == 200
+        await until(lambda: paraf.app.in_service == [2])
+        paraf.configuration["routes"]["doku"] = route
+        paraf.write()
+        assert (await paraf("POST", "/-/reload"))[0] == 200
+        assert (await ask(paraf.port, "doku"))[0] == 200
+        assert paraf.token_calls == 1
+
+
 async def test_a_worker_that_begins_later_has_the_newest(tmp_path):
     async with rotation(tmp_path, "--workers", "2") as (made, sandbox, paraf):
         for _ in range(2):

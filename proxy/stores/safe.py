@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 
+from proxy.errors import StoreFault
 from proxy.model import Account, Secret, Token
 from proxy.stores import StoreWatch
 from proxy.stores.record import NONCE, derive, seal, unseal
@@ -17,8 +18,10 @@ class Safe:
         self._watch = watch
 
     def seal(self, account: Account, token: Token) -> bytes:
-        """Under the newest key."""
-        return seal(account, token, derive(self._secrets(account)[0]), os.urandom(NONCE))
+        """Under the newest key. Raises StoreFault if there is none: a reload took the account away."""
+        if not (secrets := self._secrets(account)):
+            raise StoreFault
+        return seal(account, token, derive(secrets[0]), os.urandom(NONCE))
 
     def open(self, account: Account, record: bytes, deadline: float) -> Token | None:
         """None, and counted, when it cannot be read."""
