@@ -59,8 +59,7 @@ class Accepting:
             return
         self._loop.remove_reader(self._listener)
         self._take_up_to(_QUEUE)
-        if self._pause is not None:
-            self._pause.cancel()
+        self._wake_no_more()
         self._listener.close()
         await asyncio.gather(*self._connecting)
 
@@ -76,7 +75,12 @@ class Accepting:
 
     def _rest(self, seconds: float) -> None:
         self._loop.remove_reader(self._listener)
+        self._wake_no_more()
         self._pause = self._loop.call_later(seconds, self._resume)
+
+    def _wake_no_more(self) -> None:
+        if self._pause is not None:
+            self._pause.cancel()
 
     def _resume(self) -> None:
         self._watch()

@@ -1,7 +1,6 @@
 """How connections to a provider come about: name, addresses, TCP, TLS. All of one transport go through one Dial."""
 
 import asyncio
-import math
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -207,14 +206,20 @@ def _others(addresses: list[AddrInfoType], sock: socket.socket) -> list[AddrInfo
     return others if len(others) < len(addresses) else addresses[1:]
 
 
+class _Connection(ssl.SSLObject):
+    """`verified`: when the certificate was looked at to which the session that is offered goes back."""
+
+    verified = 0.0
+
+
 class ResumingContext(ssl.SSLContext):
     """Offers the session of the last connection to a name, which spares the server's certificate and a round trip.
 
     The chain and the name were verified when the session was made; no other context can use it.
     """
 
+    sslobject_class = _Connection
     _sessions: dict[str | bytes | None, tuple[ssl.SSLSession, float]]
-    """Each with the moment at which the certificate was looked at: that of the first session, if others come of it."""
 
     def __new__(cls, protocol: int = ssl.PROTOCOL_TLS_CLIENT) -> Self:
         made = super().__new__(cls, protocol)
@@ -229,20 +234,17 @@ class ResumingContext(ssl.SSLContext):
         server_hostname: str | bytes | None = None,
         session: ssl.SSLSession | None = None,
     ) -> ssl.SSLObject:
-        known = session or self._kept(server_hostname)
-        return super().wrap_bio(incoming, outgoing, server_side, server_hostname, known)
-
-    def _kept(self, name: str | bytes | None) -> ssl.SSLSession | None:
-        session, verified = self._sessions.get(name, (None, 0.0))
-        return session if monotonic() - verified < SESSION else None
+        kept, verified = self._sessions.get(server_hostname, (None, 0.0))
+        offered = session or (kept if monotonic() - verified < SESSION else None)
+        made = cast("_Connection", super().wrap_bio(incoming, outgoing, server_side, server_hostname, offered))
+        made.verified = verified
+        return made
 
     def remember(self, connection: ssl.SSLObject) -> None:
         """To be asked after the first answer: the tickets of TLS 1.3 come behind the handshake."""
-        name, session, verified = connection.server_hostname, connection.session, monotonic()
-        if connection.session_reused:
-            _, verified = self._sessions.get(name, (None, -math.inf))
-        if session is not None:
-            self._sessions[name] = session, verified
+        if connection.session is not None and isinstance(connection, _Connection):
+            verified = connection.verified if connection.session_reused else monotonic()
+            self._sessions[connection.server_hostname] = connection.session, verified
 
     def forget(self, name: str) -> bool:
         """The next connection to it begins from nothing. False if that was so before."""

@@ -1,15 +1,17 @@
 """What only the wire transport promises: see the rest of this folder for what both do."""
 
 import asyncio
+import gc
 import os
 import socket
 import ssl
 import struct
+import sys
 from contextlib import asynccontextmanager, suppress
 
 import pytest
 import trustme
-from rawpeer import CLOSE, RawPeer, chunked, ok
+from rawpeer import CLOSE, RESET, RawPeer, chunked, ok
 from sending import SYSTEM, opened
 
 from proxy.errors import ProxyError
@@ -104,6 +106,37 @@ async def test_an_answer_still_coming_is_not_whole(sender):
         assert b"".join([chunk async for chunk in reply.chunks()]) == b"hello"
 
 
+@pytest.mark.parametrize(
+    "script",
+    [
+        [asyncio.Event()],
+        [CLOSE],
+        [RESET],
+        [b"rubbish\r\n\r\n"],
+        [b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx", CLOSE],
+    ],
+    ids=["silent", "closed", "reset", "rubbish", "cut off"],
+)
+@pytest.mark.parametrize("leaves", [False, True])
+async def test_what_was_sent_in_vain_is_not_kept(sender, script, leaves):
+    """Not in a circle either: the collector comes seldom, and a body may have megabytes."""
+    body = os.urandom(1000)
+    before = sys.getrefcount(body)
+    gc.disable()
+    try:
+        async with RawPeer(lambda request: script) as peer:
+            call = asyncio.create_task(sender.fetch("POST", f"{peer.url}/", body=body, patience=Patience(2, 0.2, 0.2)))
+            await peer.until(lambda peer: peer.requests)
+            if leaves:
+                call.cancel()
+            await asyncio.wait({call})
+            assert call.cancelled() or isinstance(call.exception(), ProxyError)
+            del call
+            await peer.until(lambda peer: sys.getrefcount(body) == before)
+    finally:
+        gc.enable()
+
+
 # Long bodies.
 
 
@@ -143,21 +176,21 @@ async def test_a_slow_reader_makes_the_provider_wait(sender):
 
 
 async def test_an_old_connection_is_not_used_again():
-    async with opened("wire", tls=SYSTEM, age=0.05) as sender, RawPeer(lambda request: ok()) as peer:
+    async with opened("wire", tls=SYSTEM, age=1.0) as sender, RawPeer(lambda request: ok()) as peer:
         await sender.fetch("GET", f"{peer.url}/")
         await sender.fetch("GET", f"{peer.url}/")
         assert peer.connections == 1
-        await asyncio.sleep(0.06)
+        await asyncio.sleep(1.1)
         await sender.fetch("GET", f"{peer.url}/")
         assert (peer.connections, len(all_lines(sender))) == (2, 1)
 
 
 async def test_the_connection_used_last_comes_first_so_that_the_others_end():
-    async with opened("wire", tls=SYSTEM, keep=0.2) as sender, RawPeer(lambda request: [0.01, ok()]) as peer:
+    async with opened("wire", tls=SYSTEM, keep=2.0) as sender, RawPeer(lambda request: [0.1, ok()]) as peer:
         await asyncio.gather(*(sender.fetch("GET", f"{peer.url}/") for _ in range(5)))
         assert len(idle_lines(sender)) == 5
         for _ in range(6):
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.5)
             await sender.fetch("GET", f"{peer.url}/")
         assert (len(idle_lines(sender)), peer.connections) == (1, 5)
 
@@ -264,6 +297,35 @@ async def test_the_certificate_is_looked_at_again_each_hour(authority, version, 
             monkeypatch.setattr(dial, "monotonic", lambda moment=moment: moment)
             reused.append(await resumes(sender, peer))
         assert reused == [False, True, True, False, True, True, False]
+
+
+async def test_a_session_goes_back_to_the_certificate_of_its_own_chain(authority, monkeypatch):
+    """Not to that which another connection looked at between its dial and its answer."""
+    server, context = serving(authority, ssl.TLSVersion.TLSv1_3), trusting(authority)
+
+    def connected():
+        both = ssl.MemoryBIO(), ssl.MemoryBIO()
+        mine, theirs = (
+            context.wrap_bio(*both, server_hostname="localhost"),
+            server.wrap_bio(*both[::-1], server_side=True),
+        )
+        for side in (mine, theirs, mine, theirs):
+            with suppress(ssl.SSLWantReadError):
+                side.do_handshake()
+        theirs.write(b"x")
+        assert mine.read(1) == b"x"
+        return mine
+
+    monkeypatch.setattr(dial, "monotonic", lambda: 0.0)
+    context.remember(connected())
+    monkeypatch.setattr(dial, "monotonic", lambda: 3599.0)
+    resumed = connected()
+    monkeypatch.setattr(dial, "monotonic", lambda: 3601.0)
+    whole = connected()
+    assert (resumed.session_reused, whole.session_reused) == (True, False)
+    context.remember(whole)
+    context.remember(resumed)
+    assert not connected().session_reused
 
 
 def offers_a_session(hello):
