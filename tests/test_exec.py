@@ -8,6 +8,7 @@ import pty
 import signal
 import sys
 import termios
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -133,9 +134,10 @@ async def test_signals_are_passed_on(stage, number):
 async def test_a_signal_before_the_program_runs_leaves_nothing(stage, number):
     process = await stage.begin(*PARAF, "exec", "-c", str(stage.file), "--", "touch", "ran")
     async with asyncio.timeout(30):
-        while not stage.left:  # noqa: ASYNC110 -- a folder tells nobody
+        while not stage.left and process.returncode is None:  # noqa: ASYNC110 -- a folder tells nobody
             await asyncio.sleep(0.001)
-        process.send_signal(number)
+        with suppress(ProcessLookupError):  # it may have been quicker than this look
+            process.send_signal(number)
         await process.communicate()
     ran = (stage.folder / "ran").exists()
     assert (process.returncode, stage.left) == (0 if ran else 128 + number, [])

@@ -104,16 +104,17 @@ async def test_one_of_three_that_is_stopped_is_not_waited_for_long():
     seats = [turns.seat(number) for number in range(3)]
     with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
         async with accepting_on(listener, b"a", seats[0]), accepting_on(listener.dup(), b"b", seats[1]):
-            many = await asyncio.wait_for(asyncio.gather(*(ask(listener) for _ in range(400))), 1.5)
+            many = await asyncio.wait_for(asyncio.gather(*(ask(listener) for _ in range(400))), 10)
     assert set(many) == {b"a", b"b"}
 
 
-async def test_one_that_does_not_take_its_turn_is_not_waited_for_long():
+async def test_one_that_does_not_take_its_turn_is_not_waited_for_long(monkeypatch):
+    monkeypatch.setattr(accepting, "_PATIENCE", 2)
     busy = beside_a_stopped_one()
     with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
         async with accepting_on(listener, b"a", busy):
-            assert await asyncio.wait_for(ask(listener), 0.2) == b"a"
-            many = await asyncio.wait_for(asyncio.gather(*(ask(listener) for _ in range(300))), 2)
+            assert await asyncio.wait_for(ask(listener), 1.5) == b"a"
+            many = await asyncio.wait_for(asyncio.gather(*(ask(listener) for _ in range(300))), 10)
             assert many == [b"a"] * 300
 
 
@@ -144,6 +145,29 @@ async def test_a_shortage_of_files_is_told_and_waited_out(monkeypatch):
         async with accepting_on(listener) as faults:
             assert await ask(listener) == b"x"
         assert [fault.errno for fault in faults] == [errno.EMFILE] * 2
+
+
+async def test_a_shortage_at_the_end_leaves_nothing_to_do():
+    """Two reasons to rest: a turn that is another's, and then no file for one more."""
+    told = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["message"]))
+
+    class Full(socket.socket):
+        def accept(self):
+            raise OSError(errno.EMFILE, "Too many open files")
+
+    with Full() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        made = Accepting(listener, lambda: Echo(b"x"), beside_a_stopped_one(), told.append)
+        _, writer = await asyncio.open_connection(*listener.getsockname())
+        async with asyncio.timeout(5):
+            while made._pause is None:  # noqa: ASYNC110 -- nobody tells of it
+                await asyncio.sleep(0)
+        await made.stop()
+        await asyncio.sleep(0.05)
+    writer.close()
+    assert [fault.errno for fault in told] == [errno.EMFILE]
 
 
 async def test_a_fault_in_making_a_connection_costs_that_caller_only():

@@ -389,7 +389,7 @@ async def test_nothing_is_kept_when_keeping_is_off(opening):
 async def test_what_we_close_ourselves_says_nothing_of_the_provider(opening):
     """Not an answer given up, a call cancelled, or an idle time that is over."""
     script = iter([OWN[:-1], OWN, OWN, OWN])
-    async with opening(keep=0.05) as sender, RawPeer(lambda request: next(script)) as peer:
+    async with opening(keep=0.7) as sender, RawPeer(lambda request: next(script)) as peer:
         reply = await sender.send("GET", f"{peer.url}/")
         await reply.close()
         await sender.fetch("GET", f"{peer.url}/")
